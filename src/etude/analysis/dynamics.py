@@ -1,0 +1,134 @@
+"""What one trial's curve did: smooth, oscillating, spiking, stalled or collapsed.
+
+``gain`` is what the best trial of the study took off the loss, and the unit in which movement is measured. Independent
+minibatch noise makes half of all changes of the loss go up, so single steps prove nothing: evaluations are compared with
+their standard errors, and the training loss in blocks with the scatter inside them. T steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from etude.analysis.values import Curve, Floats
+
+# docs/verdicts.md has the experiment behind each constant.
+STALLED_MOVE = 0.02  # of the gain: a trial that never got further from its start has not moved
+COLLAPSED_PROGRESS = 0.05  # of the gain: no better than at the start
+SIGNIFICANT = 2.0  # standard errors of the difference of two evaluations
+SETBACK_SHARE = 0.25  # setbacks of this share of all movement after the first evaluation make a curve restless
+BLOCKS, SMALLEST_BLOCK = 20, 8
+BLOCK_SIGNIFICANT, BLOCK_RISE = 4.0, 0.05  # standard errors, and of the gain
+SPIKE_WINDOW, SPIKE_AFTER = 5, 0.5  # steps averaged; progress after which the starting loss must not come back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The numbers behind a word. Shares are of the study's gain; ``setback`` is in the metric's unit."""
+
+    progress: float
+    moved: float
+    setback: float
+    setback_share: float
+    reversals: int
+    block_rises: int
+    spikes: int
+    last_change: float
+    last_change_error: float
+
+
+def classify(curve: Curve, metric: str, sign: int, gain: float, score_gain: float) -> tuple[str | None, dict[str, Any]]:
+    """Return the word and its evidence, or None and ``{"reason": …}``.
+
+    ``gain`` and ``score_gain`` are the largest improvements of loss and objective over step 0 in the study.
+    """
+    if curve.status == "diverged":
+        return None, {"reason": f"the loss stopped being finite at step {curve.diverged_step}"}
+    level = next((curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics), None)
+    if len(curve.steps) < 2 or level is None:
+        return None, {"reason": "fewer than two evaluations"}
+    blocks, errors = _blocks(curve.loss)
+    start = level[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        progress = float((start - level[-1]) / gain)
+        moved = float(np.nanmax(np.abs(np.concatenate([level, _settled(blocks)]) - start)) / gain)
+        score = sign * curve.metrics[metric]
+        score_progress = (score[-1] - score[0]) / score_gain if score_gain > 0 else 0.0
+    setback, share, reversals = _setbacks(score[1:], curve.errors[metric][1:])
+    evidence = Evidence(
+        progress=progress,
+        moved=moved,
+        setback=setback,
+        setback_share=share,
+        reversals=reversals,
+        block_rises=_rises(blocks, errors, gain),
+        spikes=_spikes(curve.loss, start, gain),
+        last_change=float(score[-1] - score[-2]),
+        last_change_error=float(np.hypot(*curve.errors[metric][-2:])),
+    )
+    return _word(evidence, float(score_progress)), asdict(evidence)
+
+
+def _word(e: Evidence, score_progress: float) -> str:
+    if e.moved <= STALLED_MOVE:
+        return "stalled"
+    if (
+        e.progress <= COLLAPSED_PROGRESS
+        and score_progress <= COLLAPSED_PROGRESS
+        and e.moved - e.progress >= COLLAPSED_PROGRESS
+    ):
+        return "collapsed"
+    if e.spikes:
+        return "spiking"
+    if (e.setback_share >= SETBACK_SHARE and e.reversals >= 2) or e.block_rises >= 2:
+        return "oscillating"
+    return "smooth"
+
+
+def _setbacks(score: Floats, error: Floats) -> tuple[float, float, int]:
+    """Return the largest significant worsening between evaluations, the share of setbacks in all movement, and reversals."""
+    if len(score) < 2:
+        return 0.0, 0.0, 0
+    change = np.diff(score)
+    noise = np.nan_to_num(SIGNIFICANT * np.hypot(error[1:], error[:-1]))
+    drops = np.where(change < -noise, -change, 0.0)
+    direction = np.sign(change[np.abs(change) > noise])
+    reversals = int((direction[1:] != direction[:-1]).sum()) + int(len(direction) > 0 and direction[0] < 0)
+    net = max(0.0, float(score.max() - score[0]))
+    total = net + float(drops.sum())
+    return float(drops.max()), float(drops.sum() / total) if total > 0 else 0.0, reversals
+
+
+def _blocks(loss: Floats) -> tuple[Floats, Floats]:
+    """Return means and standard errors of equal blocks of the training loss by step."""
+    size = max(SMALLEST_BLOCK, len(loss) // BLOCKS)
+    count = len(loss) // size
+    if count < 2:
+        return np.empty(0), np.empty(0)
+    parts = loss[: count * size].reshape(count, size)
+    return parts.mean(1), parts.std(1, ddof=1) / np.sqrt(size)
+
+
+def _settled(blocks: Floats) -> Floats:
+    return blocks[np.isfinite(blocks)]
+
+
+def _rises(blocks: Floats, errors: Floats, gain: float) -> int:
+    if len(blocks) < 3:
+        return 0
+    rise = np.diff(blocks)
+    noise = BLOCK_SIGNIFICANT * np.hypot(errors[1:], errors[:-1])
+    return int(((rise > noise) & (rise > BLOCK_RISE * gain)).sum())
+
+
+def _spikes(loss: Floats, start: float, gain: float) -> int:
+    """Count returns to the starting loss, five steps long, after half of the gain had been made."""
+    if len(loss) < 4 * SPIKE_WINDOW:
+        return 0
+    smooth = np.convolve(loss, np.ones(SPIKE_WINDOW) / SPIKE_WINDOW, "valid")
+    low = start - smooth >= SPIKE_AFTER * gain
+    first = int(np.argmax(low)) if low.any() else len(smooth)
+    high = smooth[first:] >= start
+    return int((high[1:] & ~high[:-1]).sum())

@@ -1,0 +1,35 @@
+"""Gradient norm and update-to-weight ratio of a step, over all trainable parameters together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class UpdateMeter:
+    """Measures one optimizer step: call `before` once the gradients are there, step, then call `after`."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        self.moved = [torch.empty_like(parameter) for parameter in self.parameters]
+        self.grad_norm: Tensor
+
+    @torch.no_grad()
+    def before(self) -> None:
+        """Note the gradients' norm and where the weights are."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.grad_norm = _norm(gradients)
+        torch._foreach_copy_(self.moved, self.parameters)
+
+    @torch.no_grad()
+    def after(self) -> tuple[float, float]:
+        """Return (‖g‖, ‖Δθ‖ / ‖θ‖), with θ after the step."""
+        torch._foreach_sub_(self.moved, self.parameters)
+        grad_norm, update, weight = torch.stack((self.grad_norm, _norm(self.moved), _norm(self.parameters))).tolist()
+        return grad_norm, update / weight if weight else float("nan")
+
+
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))

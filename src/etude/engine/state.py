@@ -1,0 +1,74 @@
+"""All that a session needs to go on, as bytes: packed by `torch.save`, unpacked with ``weights_only=True``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from typing import Any
+
+import torch
+from torch import nn
+
+from etude.errors import SpecError, StoreError
+
+State = dict[str, Any]
+
+
+def pack(state: State, *, verify: bool) -> bytes:
+    """Return the state as bytes; ``verify`` reads them back, so that what could not go on is refused at once.
+
+    Raises `SpecError` for state that is no tensor, number, text or container of these.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    if verify:
+        buffer.seek(0)
+        try:
+            torch.load(buffer, weights_only=True)
+        except pickle.UnpicklingError as error:
+            reason = str(error).split("\n")[0]
+            raise SpecError(
+                "task.model: its state or the optimizer's cannot be stored and read back safely; keep tensors, numbers "
+                f"and text in state_dict(): {reason}"
+            ) from None
+    return buffer.getvalue()
+
+
+def unpack(packed: bytes, device: torch.device) -> State:
+    """Return the state. Raises `StoreError` for bytes that are no checkpoint."""
+    try:
+        state = torch.load(io.BytesIO(packed), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise StoreError(f"a checkpoint cannot be read ({reason}); it is truncated or corrupt") from None
+    if not isinstance(state, dict) or "step" not in state:
+        raise StoreError("a checkpoint cannot be read: it holds something else")
+    return state
+
+
+def model_state(model: nn.Module) -> State:
+    """Return the state dict, and beside it the buffers that `state_dict` leaves out (``persistent=False``)."""
+    stored = model.state_dict()
+    volatile = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
+    return {"stored": stored, "volatile": volatile}
+
+
+def load_model_state(model: nn.Module, state: State) -> None:
+    """Put back what `model_state` returned."""
+    model.load_state_dict(state["stored"])
+    buffers = dict(model.named_buffers())
+    for name, value in state["volatile"].items():
+        buffers[name].copy_(value)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return a digest of the names, shapes and values of all parameters and buffers."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        if tensor.ndim:
+            hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        else:
+            hashed.update(repr(tensor.item()).encode())
+    return hashed.hexdigest()

@@ -1,0 +1,173 @@
+"""Carries slices out in worker processes, each in a single-worker pool, so that a dead worker harms no other.
+
+Tested on Linux, where workers come from a forkserver that has torch imported. Elsewhere they are spawned, and the
+allocator is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import sys
+import types
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import torch
+import torch.multiprocessing  # registers how tensors in shared memory are handed over  # noqa: F401
+
+from etude.engine.session import Setup
+from etude.errors import SpecError
+from etude.execution import sharing, worker
+from etude.execution.carrier import Failure, Outcome, Slice
+from etude.spec.trial import Trial
+
+MOST_DEATHS = 3  # a slice whose worker died so often makes its trial fail
+
+
+@dataclass
+class _Worker:
+    pool: ProcessPoolExecutor
+    begun: Future[None]
+    work: Slice | None = None
+    future: Future[Outcome] | None = None
+    live: tuple[Trial, int] | None = None  # the session that it holds in memory, and its step
+    deaths: int = 0  # in the slice under way
+
+
+class Processes:
+    """One worker process a slot, ``threads`` each."""
+
+    def __init__(self, setup: Setup, *, workers: int, threads: int) -> None:
+        self.slots = workers
+        self.threads = threads
+        self._payload = sharing.dump(setup)
+        self._stop = torch.zeros(1, dtype=torch.uint8).share_memory_()
+        method = "forkserver" if sys.platform == "linux" else "spawn"
+        self._context = multiprocessing.get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload([worker.__name__])
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(workers):
+                self._workers.append(self._start())
+        except BaseException:
+            self.close(kill=True)
+            raise
+
+    def submit(self, work: Slice) -> None:
+        """Give the slice to a free worker, to the one that has the trial live if it is free."""
+        free = [one for one in self._workers if one.future is None]
+        chosen = next((one for one in free if one.live == (work.trial, work.step)), free[0])
+        self._give(chosen, work)
+
+    def wait(self) -> list[Outcome]:
+        """Block until a slice is done. A worker that died is replaced and its slice repeated from its checkpoint."""
+        outcomes: list[Outcome] = []
+        while not outcomes:
+            busy = [one for one in self._workers if one.future is not None]
+            if not busy:
+                return []
+            done, _ = wait([one.future for one in busy if one.future is not None], return_when=FIRST_COMPLETED)
+            for one in busy:
+                if one.future in done and (outcome := self._collect(one)) is not None:
+                    outcomes.append(outcome)
+        return outcomes
+
+    def stop(self) -> None:
+        """End the slices under way after their current step."""
+        self._stop[0] = 1
+
+    def close(self, *, kill: bool = False) -> None:
+        """End all workers and wait until they are gone."""
+        self.stop()
+        for one in self._workers:
+            if kill:
+                _kill(one.pool)
+            one.pool.shutdown(wait=True, cancel_futures=True)
+        self._workers = []
+
+    def _give(self, one: _Worker, work: Slice) -> None:
+        one.work = work
+        sent = dataclasses.replace(work, checkpoint=None) if one.live == (work.trial, work.step) else work
+        try:
+            one.future = one.pool.submit(worker.carry, sent)
+        except BrokenProcessPool:  # it died while idle
+            self._replace(one)
+            one.future = one.pool.submit(worker.carry, work)
+
+    def _collect(self, one: _Worker) -> Outcome | None:
+        work, future = one.work, one.future
+        assert work is not None
+        assert future is not None
+        one.work = one.future = None
+        try:
+            outcome = future.result()
+        except BrokenProcessPool:
+            return self._after_death(one, work)
+        except Exception:
+            if one.begun.done() and (error := one.begun.exception()) is not None:
+                raise SpecError(
+                    f"study.task: cannot be received by a worker process ({type(error).__name__}: {error}); "
+                    "use executor='inline', or define it in a module that can be imported"
+                ) from error
+            raise
+        one.deaths = 0
+        one.live = None
+        if outcome.history is not None:
+            one.live = (work.trial, outcome.history.last_step)
+        return dataclasses.replace(outcome, work=work)
+
+    def _after_death(self, one: _Worker, work: Slice) -> Outcome | None:
+        if one.begun.done() and isinstance(error := one.begun.exception(), Exception):
+            if not isinstance(error, BrokenProcessPool):
+                raise SpecError(f"study.task: cannot be received by a worker process ({error})") from error
+        deaths = one.deaths + 1
+        self._replace(one)
+        one.deaths = deaths
+        if bool(self._stop[0]):  # nobody waits for the slice any more
+            return Outcome(work=work)
+        if deaths < MOST_DEATHS:
+            self._give(one, work)
+            return None
+        one.deaths = 0
+        reason = (
+            f"its worker process died {deaths} times between steps {work.step} and {work.until_step} "
+            "(killed from outside, out of memory, or a crash in native code)"
+        )
+        return Outcome(work=work, failure=Failure(reason=reason, traceback=""))
+
+    def _replace(self, one: _Worker) -> None:
+        one.pool.shutdown(wait=True, cancel_futures=True)
+        fresh = self._start()
+        one.pool, one.begun, one.live = fresh.pool, fresh.begun, None
+
+    def _start(self) -> _Worker:
+        pool = ProcessPoolExecutor(
+            max_workers=1, mp_context=self._context, initializer=worker.prepare, initargs=(self.threads,)
+        )
+        with _main_left_alone():
+            begun = pool.submit(worker.begin, *self._payload, self._stop)
+        return _Worker(pool=pool, begun=begun)
+
+
+@contextlib.contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's script in the worker: cloudpickle brings what is needed of it.
+
+    So a script needs no ``if __name__ == "__main__"`` guard, and a notebook has nothing to import.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()

@@ -1,0 +1,528 @@
+"""The joint: asks the searcher, has slices carried out, commits them, and tells what happens. Nothing else knows all three."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from etude import store, tasks
+from etude.engine import rehearsal
+from etude.engine.history import History
+from etude.engine.rehearsal import Rehearsal
+from etude.engine.session import Session, Setup
+from etude.errors import EtudeError, Interrupted, MismatchError, SpecError, StoreError, TrainingError, nearest
+from etude.execution import Executor, plan
+from etude.execution.carrier import Failure, Outcome, Slice, failure_of
+from etude.execution.plan import Plan
+from etude.result import ANALYSIS_VERSION, Result
+from etude.search import Request, Standing, grid
+from etude.spec.rates import format_rate
+from etude.spec.study import Study, canonical
+from etude.spec.trial import Trial
+from etude.store import Stored, StoredTrial, Writer
+
+# A slice is this long, or longer where switching trials would cost more than a hundredth of it.
+SLICE_S, SWITCH_SHARE = 2.0, 0.01
+FIRST_LOSS_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Training begins, or there is nothing to train (``missing`` is 0). ``notices`` are things worth a line."""
+
+    directory: Path
+    study: Study
+    plan: Plan
+    trials: tuple[StoredTrial, ...]
+    missing: int
+    resumed: bool
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advanced:
+    """A slice of a trial has been committed."""
+
+    trial: Trial
+    step: int
+    end_step: int
+    history: History
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A trial's code raised; the others go on."""
+
+    trial: Trial
+    reason: str
+
+
+Event = Started | Advanced | Failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run would take: trials and steps still to train, seconds on the planned machine, bytes on disk."""
+
+    trials: int
+    steps: int
+    seconds: float
+    disk_bytes: int
+    plan: Plan
+    complete_trials: int
+
+
+@dataclass
+class _Live:
+    """A wanted trial on its way: how far it is in memory, and the checkpoint while it is not yet on disk."""
+
+    trial: Trial
+    stored: StoredTrial
+    step: int
+    checkpoint: bytes | None = None
+    ended: bool = False
+    switch_s: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.step / self.stored.end_step
+
+
+@dataclass
+class _Prepared:
+    """All that is known of a run before anything is trained or stored."""
+
+    study: Study
+    directory: Path
+    setup: Setup
+    stored: Stored | None
+    identity: dict[str, Any]
+    seeds: dict[int, tuple[str, float]]
+    requests: list[Request]
+    rehearsal: Rehearsal | None
+    plan: Plan
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        known = _by_trial(self.stored)
+        return sum(
+            self.setup.steps(request.epochs) - (known[request.trial].step if request.trial in known else 0)
+            for request in self.requests
+        )
+
+
+def run(
+    study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
+    device: str = "auto", on_event: Callable[[Event], None] = lambda _: None,
+) -> Result:  # fmt: skip
+    """Train what is missing of ``study`` in the run directory (``runs/NAME``) and return the result.
+
+    Raises `SpecError` and its kin before anything is stored, `Interrupted` after Ctrl-C with the state kept,
+    `TrainingError` when the first trials all fail alike, `DiskError` when the disk refuses a write.
+    """
+    directory = _place(study, directory)
+    plan.check(executor, workers)
+    with Writer(directory) as writer:
+        prepared = _prepare(study, directory, executor, workers, device)
+        merged = _merged(study, prepared.stored)
+        writer.begin(merged.to_dict(), prepared.identity, _environment(prepared), prepared.seeds)
+        writer.request(
+            (r.trial.lr, r.trial.seed, r.trial.horizon, r.epochs, prepared.setup.steps(r.epochs)) for r in prepared.requests
+        )
+        _train(writer, prepared, on_event)
+        result = Result.load(directory)
+        if prepared.setup.task.test is not None and result.recommendation.lr is not None and result.complete:
+            _test(writer, prepared.setup, result)
+            result = Result.load(directory)
+        writer.save_analysis(ANALYSIS_VERSION, result.analysis)
+    return Result.load(directory)
+
+
+def estimate(
+    study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
+    device: str = "auto",
+) -> Estimate:  # fmt: skip
+    """Return what `run` would take, from a rehearsal of two steps; nothing is stored."""
+    plan.check(executor, workers)
+    prepared = _prepare(study, _place(study, directory), executor, workers, device)
+    checkpoint = prepared.rehearsal.checkpoint_bytes if prepared.rehearsal else 0
+    return Estimate(
+        trials=len(prepared.requests),
+        steps=prepared.steps,
+        seconds=_seconds(prepared.setup, prepared.rehearsal, prepared.steps) / prepared.plan.workers,
+        disk_bytes=len(prepared.requests) * checkpoint + 12 * prepared.steps,
+        plan=prepared.plan,
+        complete_trials=len(study.trials()) - len(prepared.requests),
+    )
+
+
+def _place(study: Study, directory: str | Path | None) -> Path:
+    return Path("runs") / study.name if directory is None else Path(directory)
+
+
+def _prepare(study: Study, directory: Path, executor: str, workers: int | None, device: str) -> _Prepared:
+    """Find out all that can go wrong before anything is stored."""
+    device = plan.choose_device(device)
+    task = study.make_task()
+    if study.recipe.batch_size > len(task.train):
+        raise SpecError(
+            f"study.recipe.batch_size: expected at most the {len(task.train):,} training examples, "
+            f"got {study.recipe.batch_size:,}"
+        )
+    setup = Setup(task=task, recipe=study.recipe, evaluate_every=study.evaluate_every, device=device)
+    stored = store.read_if_any(directory)
+    identity = _identity(study, setup)
+    if stored is not None:
+        _check_same(directory, stored.identity, identity)
+    trials = study.trials()
+    try:
+        setup = _with_layout(setup, trials[0])
+        seeds = {trial.seed: rehearsal.fingerprint(setup, trial) for trial in {t.seed: t for t in trials}.values()}
+        if stored is not None:
+            _check_fingerprints(directory, stored, seeds)
+        known = _by_trial(stored)
+        standings = {
+            trial: Standing(epochs=one.epochs if one.status == "completed" else 0.0, ended=one.status == "diverged")
+            for trial, one in known.items()
+        }
+        requests = grid.ask(study, standings)
+        seen = rehearsal.rehearse(setup, requests[0].trial) if requests else None
+    except EtudeError:
+        raise
+    except Exception as error:
+        raise TrainingError(f"the task's code raised before the first step: {failure_of(error).reason}") from error
+    if seen is not None and study.objective is not None and study.objective.metric not in (*seen.metrics, "train_loss"):
+        metric = study.objective.metric
+        raise SpecError(f"study.objective: the task records no metric {metric!r}{nearest(metric, seen.metrics)}")
+    prepared = _Prepared(
+        study=study, directory=directory, setup=setup, stored=stored, identity=identity, seeds=seeds,
+        requests=requests, rehearsal=seen, plan=plan.choose(executor, workers, device, n_trials=0, seconds=0.0),
+    )  # fmt: skip
+    seconds = _seconds(setup, seen, prepared.steps)
+    prepared.plan = plan.choose(executor, workers, device, n_trials=len(requests), seconds=seconds)
+    prepared.notices = _notices(prepared)
+    return prepared
+
+
+def _with_layout(setup: Setup, trial: Trial) -> Setup:
+    import dataclasses
+
+    plain = Session.open(setup, trial)
+    return dataclasses.replace(setup, channels_last=setup.device == "cpu" and plan.has_convolutions(plain.model))
+
+
+def _seconds(setup: Setup, seen: Rehearsal | None, steps: int) -> float:
+    """Seconds for ``steps`` in one process, evaluations among them."""
+    if seen is None:
+        return 0.0
+    evaluations = steps / max(1.0, setup.evaluate_every * setup.steps_per_epoch)
+    return steps * seen.step_s + evaluations * seen.evaluation_s
+
+
+def _identity(study: Study, setup: Setup) -> dict[str, Any]:
+    task = setup.task
+    built_in = isinstance(study.task, str)
+    on_test = getattr(tasks.module(study.task), "CHOOSES_ON_TEST_SET", None) if built_in and not study.holdout else None
+    identity: dict[str, Any] = store.plain(
+        {
+            "task": {
+                "name": study.task_name,
+                "built_in": built_in,
+                "options": study.task_options,
+                "metrics": sorted(task.metrics),
+                "chosen_on_test_set": on_test,
+            },
+            "recipe": {
+                "optimizer": study.recipe.optimizer,
+                "optimizer_options": study.recipe.optimizer_options,
+                "schedule": study.recipe.schedule,
+                "batch_size": study.recipe.batch_size,
+            },
+            "data": {
+                "train": {"examples": len(task.train), "digest": task.train.digest()},
+                "val": {"examples": len(task.val), "digest": task.val.digest()},
+                "holdout": study.holdout,
+            },
+            "evaluate_every": study.evaluate_every,
+            "steps_per_epoch": setup.steps_per_epoch,
+        }
+    )
+    return identity
+
+
+def _check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name} is {_brief(was)} there and {_brief(now)} here" for name, was, now in _differing("", stored, asked)
+    ]
+    if differences:
+        raise MismatchError(
+            f"{directory}: it holds another study: {'; '.join(differences)}; choose another --out, or ask for the same"
+        )
+
+
+def _differing(prefix: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*was, *now}):
+            # Where the data come from does not matter as long as they are the same.
+            if f"{prefix}{key}" not in ("task.options", "task.chosen_on_test_set", "steps_per_epoch"):
+                yield from _differing(f"{prefix}{key}.", was.get(key), now.get(key))
+    elif canonical(was) != canonical(now):
+        yield prefix.removesuffix("."), was, now
+
+
+def _brief(value: Any) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else canonical(value)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def _check_fingerprints(directory: Path, stored: Stored, seeds: Mapping[int, tuple[str, float]]) -> None:
+    for seed, (weights, first_loss) in seeds.items():
+        if seed not in stored.seeds:
+            continue
+        known_weights, known_loss = stored.seeds[seed]
+        if weights != known_weights:
+            raise MismatchError(
+                f"{directory}: it holds another study: with seed {seed} the model starts from other weights "
+                "(an edited model, or another version of torch); choose another --out"
+            )
+        if not abs(first_loss - known_loss) <= FIRST_LOSS_TOLERANCE * max(1.0, abs(known_loss)):
+            raise MismatchError(
+                f"{directory}: it holds another study: with seed {seed} the first loss was {known_loss:.6g} and is now "
+                f"{first_loss:.6g} (an edited model, loss or preprocessing); choose another --out"
+            )
+
+
+def _merged(study: Study, stored: Stored | None) -> Study:
+    """The study with what the directory already has: rates and seeds are joined, the longer horizon is kept."""
+    if stored is None:
+        return study
+    return study.replace(
+        lrs=sorted({*study.lrs, *stored.study["lrs"]}),
+        seeds=sorted({*study.seeds, *stored.study["seeds"]}),
+        epochs=max(study.epochs, stored.study["epochs"]),
+        expect=study.expect or stored.study["expect"],
+    )
+
+
+def _by_trial(stored: Stored | None) -> dict[Trial, StoredTrial]:
+    trials = stored.trials if stored is not None else ()
+    return {Trial(lr=t.lr, seed=t.seed, horizon=t.horizon): t for t in trials}
+
+
+def _environment(prepared: _Prepared) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    import etude
+
+    return {
+        "etude": etude.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "cores": plan.cores(),
+        "executor": prepared.plan.executor,
+        "workers": prepared.plan.workers,
+        "threads": prepared.plan.threads,
+        "device": prepared.plan.device,
+        "channels_last": prepared.setup.channels_last,
+        "command": shlex.join(sys.argv),
+    }
+
+
+def _notices(prepared: _Prepared) -> list[str]:
+    notices = []
+    if prepared.stored is not None and prepared.stored.environments and prepared.requests:
+        before, now = prepared.stored.environments[-1], _environment(prepared)
+        changed = [
+            f"{name} {before.get(name)} → {now[name]}"
+            for name in ("torch", "cpu", "threads", "device", "channels_last")
+            if before.get(name) != now[name]
+        ]
+        if changed:
+            notices.append(
+                f"The machine differs from the run's ({', '.join(changed)}): "
+                "from here on curves are equal within noise, not bit for bit."
+            )
+    if prepared.study.recipe.depends_on_horizon and prepared.stored is not None:
+        others = {t.horizon for t in prepared.stored.trials if t.horizon != prepared.study.epochs}
+        if others and prepared.requests:
+            notices.append(
+                f"The {prepared.study.recipe.schedule} schedule depends on the horizon: {prepared.study.epochs:g} epochs "
+                "are other trials, trained from the start."
+            )
+    if prepared.identity["task"]["chosen_on_test_set"]:
+        notices.append(
+            f"Rates are chosen on {prepared.identity['task']['chosen_on_test_set']}, as the article does; "
+            "--holdout 5000 keeps training images for choosing and the test images for the end."
+        )
+    return notices
+
+
+def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None]) -> None:
+    directory = prepared.directory
+    stored = store.read(directory)
+    known = _by_trial(stored)
+    wanted = [_Live(request.trial, known[request.trial], known[request.trial].step) for request in prepared.requests]
+    on_event(
+        Started(
+            directory=directory,
+            study=prepared.study,
+            plan=prepared.plan,
+            trials=stored.trials,
+            missing=len(wanted),
+            resumed=prepared.stored is not None,
+            notices=tuple(prepared.notices),
+        )
+    )
+    if not wanted:
+        return
+    executor = plan.make(prepared.plan, prepared.setup)
+    sound = False
+    try:
+        with _interruptible(executor) as interrupted:
+            _carry_all(writer, executor, wanted, interrupted, on_event)
+        sound = True
+    finally:
+        executor.close(kill=not sound)
+    if interrupted.is_set():
+        writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
+        raise Interrupted(f"stopped; what was trained is stored in {directory}. To go on: {_goes_on(prepared)}")
+
+
+def _goes_on(prepared: _Prepared) -> str:
+    if isinstance(prepared.study.task, str):
+        return shlex.join(["etude", "resume", str(prepared.directory)])
+    return f"study.run({str(prepared.directory)!r})"
+
+
+def _carry_all(
+    writer: Writer, executor: Executor, wanted: list[_Live], interrupted: threading.Event,
+    on_event: Callable[[Event], None],
+) -> None:  # fmt: skip
+    by_trial = {one.trial: one for one in wanted}
+    under_way: set[Trial] = set()
+    failures: list[Failure] = []
+    any_progress = False
+
+    def give_work() -> None:
+        waiting = [one for one in wanted if not one.ended and one.trial not in under_way]
+        waiting.sort(key=lambda one: (one.share, one.trial.seed, one.trial.lr))
+        for one in waiting[: executor.slots - len(under_way)] if not interrupted.is_set() else ():
+            executor.submit(_slice(writer, one))
+            under_way.add(one.trial)
+
+    while True:
+        give_work()
+        if not under_way:
+            return
+        outcomes = executor.wait()
+        for outcome in outcomes:
+            under_way.discard(outcome.work.trial)
+            _note(by_trial[outcome.work.trial], outcome)
+        failures += [outcome.failure for outcome in outcomes if outcome.failure is not None]
+        any_progress |= any(outcome.history is not None for outcome in outcomes)
+        if not any_progress and len(failures) >= min(len(wanted), executor.slots + 1):
+            _store_all(writer, by_trial, outcomes, on_event)
+            if len({failure.reason for failure in failures}) == 1:
+                raise TrainingError(f"the first {len(failures)} trials all failed alike, so the study stopped: {failures[0].reason}")
+            continue
+        # The workers get new slices before these are committed, so that no core waits for the disk. A slice that starts
+        # from an uncommitted checkpoint has it in hand.
+        give_work()
+        _store_all(writer, by_trial, outcomes, on_event)
+
+
+def _slice(writer: Writer, one: _Live) -> Slice:
+    checkpoint = one.checkpoint
+    if checkpoint is None and one.step:
+        checkpoint = writer.load_checkpoint(one.stored)
+    elif checkpoint is None and one.stored.checkpoint is not None:
+        checkpoint = writer.load_checkpoint(one.stored)  # stopped within its first step
+    return Slice(
+        trial=one.trial,
+        step=one.step,
+        checkpoint=checkpoint,
+        until_step=one.stored.end_step,
+        ends=frozenset(one.stored.ends),
+        seconds=max(SLICE_S, one.switch_s / SWITCH_SHARE),
+    )
+
+
+def _note(one: _Live, outcome: Outcome) -> None:
+    if outcome.failure is not None:
+        one.ended = True
+    elif outcome.history is not None:
+        one.step, one.checkpoint, one.switch_s = outcome.history.last_step, outcome.checkpoint, outcome.switch_s
+        one.ended = outcome.history.diverged is not None or one.step >= one.stored.end_step
+
+
+def _store_all(
+    writer: Writer, by_trial: Mapping[Trial, _Live], outcomes: list[Outcome], on_event: Callable[[Event], None]
+) -> None:
+    import dataclasses
+
+    for outcome in outcomes:
+        one = by_trial[outcome.work.trial]
+        if outcome.failure is not None:
+            writer.fail(one.stored, outcome.failure.reason, outcome.failure.traceback)
+            on_event(Failed(trial=one.trial, reason=outcome.failure.reason))
+        elif outcome.history is not None and outcome.checkpoint is not None:
+            name = writer.commit(one.stored, one.trial.key, outcome.history, outcome.checkpoint)
+            one.stored = dataclasses.replace(one.stored, step=outcome.history.last_step, checkpoint=name)
+            one.checkpoint = None  # it is on disk now
+            on_event(
+                Advanced(trial=one.trial, step=one.stored.step, end_step=one.stored.end_step, history=outcome.history)
+            )
+
+
+@contextlib.contextmanager
+def _interruptible(executor: Executor) -> Iterator[threading.Event]:
+    """Ctrl-C ends the slices under way after their current step, so that they can be stored; a second one does not wait."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def on_interrupt(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        executor.stop()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _test(writer: Writer, setup: Setup, result: Result) -> None:
+    """Evaluate the recommended rate's trials on the test set: once each, at the horizon, after the choice."""
+    for stored in result.judged:
+        if stored.lr != result.recommendation.lr or stored.status != "completed":
+            continue
+        if any(one.step == stored.step for one in stored.tests):
+            continue
+        trial = Trial(lr=stored.lr, seed=stored.seed, horizon=stored.horizon)
+        checkpoint = writer.load_checkpoint(stored)
+        if checkpoint is None:
+            raise StoreError(f"{result.directory}: {trial} has no checkpoint to test")
+        session = Session.open(setup, trial, checkpoint)
+        writer.save_test(stored, *session.evaluate(setup.task.test.to(session.device), "test_"))
+
+
+def describe(lr: float, seed: int, n_seeds: int) -> str:
+    """Name a trial in a line of output: its rate, and its seed where there are several."""
+    return f"LR={format_rate(lr)}" + (f" seed={seed}" if n_seeds > 1 else "")

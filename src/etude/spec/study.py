@@ -1,0 +1,209 @@
+"""A study: a task, a recipe, an objective, and the learning rates, seeds and epochs to try."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from etude import tasks
+from etude.errors import SpecError
+from etude.spec.expectation import Expectation, parse_expectations
+from etude.spec.objective import Objective, maximize, minimize, parse_objective
+from etude.spec.rates import Rates, Seeds, parse_rates, parse_seeds
+from etude.spec.recipe import Recipe
+from etude.spec.trial import Trial
+from etude.spec.value import number, value
+from etude.tasks.task import Task
+
+if TYPE_CHECKING:
+    from etude.result import Result
+
+
+def _task(got: object) -> object:
+    if isinstance(got, Task):
+        return got
+    if isinstance(got, str):
+        return tasks.check_name(got)
+    raise SpecError(f"study.task: expected an etude.Task or the name of a built-in one, got {type(got).__name__}")
+
+
+def _recipe(got: object) -> object:
+    return Recipe(**got) if isinstance(got, Mapping) else got
+
+
+def _objective(got: object) -> object:
+    if isinstance(got, str):
+        return parse_objective(got)
+    if isinstance(got, Mapping):
+        if "direction" in got:
+            return Objective(**got)
+        if not isinstance(got.get("metric"), str):
+            raise SpecError(f"study.objective: expected a metric's name, got {got.get('metric')!r}")
+        rest = {name: what for name, what in got.items() if name != "metric"}
+        return dataclasses.replace(parse_objective(got["metric"]), **rest)
+    return got
+
+
+def _holdout(got: object) -> object:
+    return got if got == 0 and not isinstance(got, bool) else int(number("study.holdout", got, whole=True))
+
+
+@value("study")
+class Study:
+    """What to train and what to try.
+
+    ``lrs`` and ``seeds`` take what a person writes (`parse_rates`, `parse_seeds`); ``seeds=3`` means 0, 1, 2.
+    ``epochs`` is the horizon and ``evaluate_every`` the distance between evaluations, both in epochs and both may be
+    fractions. ``holdout`` keeps that many training examples for choosing; the validation data become the test set.
+    Raises `SpecError` for anything that cannot be.
+    """
+
+    task: Annotated[Any, BeforeValidator(_task)]
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    name: str = ""
+    recipe: Annotated[Recipe, BeforeValidator(_recipe)] = Field(default_factory=Recipe)
+    objective: Annotated[Objective | None, BeforeValidator(_objective)] = None
+    lrs: Annotated[Rates, BeforeValidator(parse_rates)]
+    seeds: Annotated[Seeds, BeforeValidator(parse_seeds)] = (0,)
+    epochs: Annotated[float, BeforeValidator(lambda got: number("study.epochs", got))]
+    evaluate_every: Annotated[float, BeforeValidator(lambda got: number("study.evaluate_every", got))] = 1.0
+    holdout: Annotated[int, BeforeValidator(_holdout)] = 0
+    expect: Annotated[dict[float, Expectation], BeforeValidator(parse_expectations)] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        builtin = isinstance(self.task, str)
+        if not builtin and self.task_options:
+            raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
+        object.__setattr__(self, "name", self.name or (self.task if builtin else self.task.name))
+        if not self.name.strip() or self.name.startswith(".") or "/" in self.name or "\0" in self.name:
+            raise SpecError(f"study.name: expected a name fit for a folder, got {self.name!r}")
+        if self.objective is None:
+            object.__setattr__(self, "objective", self._usual_objective())
+
+    def _usual_objective(self) -> Objective:
+        if isinstance(self.task, str):
+            return parse_objective(tasks.defaults(self.task)["objective"])
+        return maximize("val_accuracy") if "accuracy" in self.task.metrics else minimize("val_loss")
+
+    @classmethod
+    def default(cls, task: str) -> Study:
+        """The study that a built-in task is known for; ``Study.default("mnist")`` is the reference study."""
+        return cls(task=task, **tasks.defaults(tasks.check_name(task)))
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Study:
+        """Make a study from the keys of a study file; a built-in task's own study fills in what is not said."""
+        given = dict(table)
+        if "task" not in given:
+            raise SpecError("study.task is missing: expected the name of a built-in task")
+        if isinstance(given["task"], str):
+            usual = tasks.defaults(tasks.check_name(given["task"]))
+            if "lrs" in given:
+                usual.pop("expect", None)  # it speaks of the default rates
+            if isinstance(given.get("recipe"), Mapping):
+                given["recipe"] = merge_recipe(usual["recipe"], given["recipe"])
+            given = {**usual, **given}
+        return cls(**given)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Study:
+        """Read a study file. Raises `SpecError`, with the line, for a syntax error."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SpecError(f"{path}: cannot be read: {reason}") from None
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{path}: not valid TOML: {_with_line(error, text)}") from None
+        table.setdefault("name", path.stem)
+        try:
+            return cls.from_dict(table)
+        except SpecError as error:
+            raise SpecError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study as JSON-able values, for the store; a Task of one's own appears by its name."""
+        assert self.objective is not None
+        return {
+            "name": self.name,
+            "task": self.task_name,
+            "task_options": self.task_options,
+            "recipe": dataclasses.asdict(self.recipe),
+            "objective": dataclasses.asdict(self.objective),
+            "lrs": list(self.lrs),
+            "seeds": list(self.seeds),
+            "epochs": self.epochs,
+            "evaluate_every": self.evaluate_every,
+            "holdout": self.holdout,
+            "expect": {repr(lr): what.to_dict() for lr, what in self.expect.items()},
+        }
+
+    @property
+    def task_name(self) -> str:
+        """The built-in task's name, or that of the caller's own Task."""
+        return self.task if isinstance(self.task, str) else str(self.task.name)
+
+    def replace(self, **changes: Any) -> Study:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def trials(self) -> list[Trial]:
+        """All trials of the study, seed by seed, lowest rate first."""
+        horizon = self.epochs if self.recipe.depends_on_horizon else None
+        return [Trial(lr=lr, seed=seed, horizon=horizon) for seed in self.seeds for lr in self.lrs]
+
+    def make_task(self) -> Task:
+        """Return the task with its data: a built-in one is made here (torch is imported), then the holdout is taken."""
+        task = tasks.make(self.task, self.task_options) if isinstance(self.task, str) else self.task
+        return task.with_holdout(self.holdout) if self.holdout else task
+
+    def run(
+        self,
+        directory: str | Path | None = None,
+        *,
+        executor: str = "auto",
+        workers: int | None = None,
+        device: str = "auto",
+        on_event: Callable[[Any], None] | None = None,
+    ) -> Result:
+        """Train what is missing in the run directory (``runs/NAME``) and return the result.
+
+        Raises `MismatchError` when the directory holds another study, `InUseError` when another process writes to it.
+        """
+        from etude import runner
+
+        return runner.run(
+            self, directory, executor=executor, workers=workers, device=device, on_event=on_event or (lambda _: None)
+        )
+
+
+def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a given recipe over a task's usual one; another optimizer drops the usual one's options."""
+    merged = {**usual, **given}
+    if "optimizer" in given and given["optimizer"] != usual["optimizer"] and "optimizer_options" not in given:
+        merged.pop("optimizer_options", None)
+    return merged
+
+
+def _with_line(error: tomllib.TOMLDecodeError, text: str) -> str:
+    words = str(error)
+    if "(at line " not in words:
+        return words
+    number_text = words.rpartition("(at line ")[2].split(",")[0]
+    lines = text.splitlines()
+    line = int(number_text)
+    return f"{words}: {lines[line - 1].strip()}" if 0 < line <= len(lines) else words
+
+
+def canonical(table: Any) -> str:
+    """One JSON text for equal values, for comparing and storing."""
+    return json.dumps(table, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)

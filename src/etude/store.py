@@ -1,0 +1,540 @@
+"""One run directory: one locked `Writer`, many readers. Knows files and SQLite; knows nothing of training or judging.
+
+    runs/NAME/
+      study.sqlite               the study, its trials, histories, evaluations and verdicts
+      checkpoints/TRIAL/STEP.pt  immutable; the last one of each trial
+      figures/                   drawn from the store, never read
+      lock                       held by the writer
+
+The commit protocol: the checkpoint is written under a temporary name, synced and renamed, and its folder synced; then
+one transaction (rollback journal, synchronous=FULL) stores history, evaluations and the reference to it; then the older
+checkpoint goes. A crash between any two of these leaves at most an orphaned file, swept at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from etude.engine.history import History
+from etude.errors import DiskError, InUseError, StoreError
+
+DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
+OURS = {DATABASE, f"{DATABASE}-journal", CHECKPOINTS, FIGURES, LOCK, "report.html"}
+FORMAT = 1
+# Statements that bring a database from format N to N + 1.
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    0: (
+        "CREATE TABLE study (id INTEGER PRIMARY KEY CHECK (id = 1), study TEXT NOT NULL, identity TEXT NOT NULL,"
+        " created REAL NOT NULL, revision INTEGER NOT NULL, writer TEXT)",
+        "CREATE TABLE sessions (id INTEGER PRIMARY KEY, started REAL NOT NULL, environment TEXT NOT NULL)",
+        "CREATE TABLE seeds (seed INTEGER PRIMARY KEY, weights TEXT NOT NULL, first_loss REAL)",
+        "CREATE TABLE trials (id INTEGER PRIMARY KEY, lr REAL NOT NULL, seed INTEGER NOT NULL, horizon REAL,"
+        " epochs REAL NOT NULL, ends TEXT NOT NULL, step INTEGER NOT NULL DEFAULT 0, wall_s REAL NOT NULL DEFAULT 0,"
+        " checkpoint TEXT, diverged INTEGER, failure TEXT, traceback TEXT)",
+        "CREATE UNIQUE INDEX one_trial ON trials (lr, seed, ifnull(horizon, -1))",
+        "CREATE TABLE history (trial INTEGER NOT NULL REFERENCES trials (id), first_step INTEGER NOT NULL,"
+        " last_step INTEGER NOT NULL, loss BLOB NOT NULL, grad_norm BLOB NOT NULL, update_ratio BLOB NOT NULL,"
+        " PRIMARY KEY (trial, first_step))",
+        "CREATE TABLE evaluations (trial INTEGER NOT NULL REFERENCES trials (id), step INTEGER NOT NULL,"
+        " epoch REAL NOT NULL, train_loss REAL, metrics TEXT NOT NULL, standard_errors TEXT NOT NULL,"
+        " PRIMARY KEY (trial, step))",
+        "CREATE TABLE tests (trial INTEGER NOT NULL REFERENCES trials (id), step INTEGER NOT NULL,"
+        " metrics TEXT NOT NULL, standard_errors TEXT NOT NULL, PRIMARY KEY (trial, step))",
+        "CREATE TABLE analysis (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL,"
+        " version TEXT NOT NULL, analysis TEXT NOT NULL)",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvaluation:
+    """One evaluation as stored; see `etude.engine.history.Evaluation`."""
+
+    step: int
+    epoch: float
+    train_loss: float | None
+    metrics: dict[str, float]
+    standard_errors: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTrial:
+    """A trial and how far it got. ``ends`` are the steps that its epochs, as asked for over time, end with."""
+
+    id: int
+    lr: float
+    seed: int
+    horizon: float | None
+    epochs: float
+    ends: tuple[int, ...]
+    step: int
+    wall_s: float
+    checkpoint: str | None
+    diverged: int | None
+    failure: str | None
+    traceback: str | None
+    status: str
+    evaluations: tuple[StoredEvaluation, ...] = ()
+    tests: tuple[StoredEvaluation, ...] = ()
+
+    @property
+    def end_step(self) -> int:
+        """The last step asked for."""
+        return self.ends[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """All that a run directory holds, but for checkpoints and the history by step."""
+
+    study: dict[str, Any]
+    identity: dict[str, Any]
+    created: float
+    revision: int
+    live: bool
+    environments: tuple[dict[str, Any], ...]
+    seeds: dict[int, tuple[str, float]]
+    trials: tuple[StoredTrial, ...]
+    analysis: tuple[int, str, dict[str, Any]] | None = field(default=None, repr=False)
+
+
+class _EmptyError(StoreError):
+    """There is no study yet."""
+
+
+def exists(directory: Path) -> bool:
+    """Whether the directory holds a study (and is not just about to)."""
+    database = directory / DATABASE
+    try:
+        return database.is_file() and database.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def read_if_any(directory: Path) -> Stored | None:
+    """Read a run directory; None where no study has been stored yet (a crash may have cut the first transaction off)."""
+    try:
+        return read(directory) if exists(directory) else None
+    except _EmptyError:
+        return None
+
+
+def read(directory: Path) -> Stored:
+    """Read a run directory as it is now; another process may be writing to it.
+
+    Raises `StoreError` when there is none, or when its database is truncated, corrupt, or of a newer format.
+    """
+    with _reading(directory) as db:
+        row = db.execute("SELECT study, identity, created, revision, writer FROM study").fetchone()
+        live = _is_live(row[4])
+        evaluations = _by_trial(
+            db.execute("SELECT trial, step, epoch, train_loss, metrics, standard_errors FROM evaluations ORDER BY trial, step")
+        )
+        tests = _by_trial(db.execute("SELECT trial, step, 0, NULL, metrics, standard_errors FROM tests ORDER BY trial, step"))
+        trials = []
+        for one in db.execute(
+            "SELECT id, lr, seed, horizon, epochs, ends, step, wall_s, checkpoint, diverged, failure, traceback FROM trials"
+            " ORDER BY lr, seed, horizon"
+        ):
+            ends = tuple(json.loads(one[5]))
+            begun = one[0] in evaluations
+            trials.append(
+                StoredTrial(
+                    id=one[0], lr=one[1], seed=one[2], horizon=one[3], epochs=one[4], ends=ends, step=one[6],
+                    wall_s=one[7], checkpoint=one[8], diverged=one[9], failure=one[10], traceback=one[11],
+                    status=_status(one[10], one[9], one[6], ends[-1], begun, live),
+                    evaluations=tuple(evaluations.get(one[0], ())), tests=tuple(tests.get(one[0], ())),
+                )
+            )  # fmt: skip
+        analysis = db.execute("SELECT revision, version, analysis FROM analysis").fetchone()
+        return Stored(
+            study=json.loads(row[0]),
+            identity=json.loads(row[1]),
+            created=row[2],
+            revision=row[3],
+            live=live,
+            environments=tuple(json.loads(e) for (e,) in db.execute("SELECT environment FROM sessions ORDER BY id")),
+            seeds={seed: (weights, _number(loss)) for seed, weights, loss in db.execute("SELECT * FROM seeds")},
+            trials=tuple(trials),
+            analysis=None if analysis is None else (analysis[0], analysis[1], json.loads(analysis[2])),
+        )
+
+
+def read_steps(directory: Path) -> dict[int, dict[str, bytes]]:
+    """Return, by trial id, ``loss``, ``grad_norm`` and ``update_ratio`` by step, as little-endian float32 from step 1 on."""
+    parts: dict[int, dict[str, list[bytes]]] = {}
+    with _reading(directory) as db:
+        for trial, *arrays in db.execute(
+            "SELECT trial, loss, grad_norm, update_ratio FROM history ORDER BY trial, first_step"
+        ):
+            columns = parts.setdefault(trial, {"loss": [], "grad_norm": [], "update_ratio": []})
+            for column, array in zip(columns.values(), arrays, strict=True):
+                column.append(array)
+    return {trial: {name: b"".join(arrays) for name, arrays in columns.items()} for trial, columns in parts.items()}
+
+
+class Writer:
+    """The one that writes to a run directory, from `__enter__` (takes the lock) to `__exit__`.
+
+    Raises `InUseError` when another process holds the lock, `StoreError` for a place that cannot be a run directory, and
+    `DiskError` when a write is refused; what was committed before stays. A directory that was made here and received
+    nothing is removed again.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = filelock.FileLock(directory / LOCK, timeout=0)
+        self._made: list[Path] = []
+        self._had_lock = (directory / LOCK).exists()
+        self._db: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Writer:
+        _check_place(self.directory)
+        try:
+            for folder in [*reversed(self.directory.parents), self.directory]:
+                if not folder.exists():
+                    folder.mkdir()
+                    self._made.append(folder)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise InUseError(
+                f"{self.directory}: another process is writing to it; wait for it to end, or choose another --out"
+            ) from None
+        except OSError as error:
+            self._remove_made()
+            raise StoreError(f"{self.directory}: cannot be written: {error.strerror or error}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stored = self._db is not None or exists(self.directory)
+        if self._db is not None:
+            with contextlib.suppress(StoreError, sqlite3.Error), self._transaction() as db:
+                db.execute("UPDATE study SET writer = NULL")
+            self._db.close()
+            self._db = None
+        self._lock.release()
+        if not stored:
+            if not self._had_lock:
+                (self.directory / LOCK).unlink(missing_ok=True)
+            self._remove_made()
+
+    def begin(
+        self, study: Mapping[str, Any], identity: Mapping[str, Any], environment: Mapping[str, Any],
+        seeds: Mapping[int, tuple[str, float]],
+    ) -> None:  # fmt: skip
+        """Store the study, new or as it now reads, and that this process writes from here on; sweep orphaned files."""
+        self._connect()
+        with self._transaction() as db:  # one transaction: a study is there with its schema, or not at all
+            for number in range(db.execute("PRAGMA user_version").fetchone()[0], FORMAT):
+                for statement in MIGRATIONS[number]:
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number + 1}")
+            fresh = db.execute("SELECT count(*) FROM study").fetchone()[0] == 0
+            if fresh:
+                db.execute(
+                    "INSERT INTO study VALUES (1, ?, ?, ?, 0, NULL)", (_json(study), _json(identity), time.time())
+                )
+            writer = _json({"pid": os.getpid(), "host": socket.gethostname()})
+            db.execute("UPDATE study SET study = ?, writer = ?, revision = revision + 1", (_json(study), writer))
+            db.execute("INSERT INTO sessions (started, environment) VALUES (?, ?)", (time.time(), _json(environment)))
+            db.executemany(
+                "INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)",
+                [(seed, weights, _finite(loss)) for seed, (weights, loss) in seeds.items()],
+            )
+        self._sweep()
+
+    def request(self, trials: Iterable[tuple[float, int, float | None, float, int]]) -> None:
+        """Store that trials (lr, seed, horizon, epochs, end step) are wanted; those known are extended or tried again."""
+        with self._transaction() as db:
+            for lr, seed, horizon, epochs, end_step in trials:
+                known = db.execute(
+                    "SELECT id, epochs, ends FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?", (lr, seed, horizon)
+                ).fetchone()
+                if known is None:
+                    db.execute(
+                        "INSERT INTO trials (lr, seed, horizon, epochs, ends) VALUES (?, ?, ?, ?, ?)",
+                        (lr, seed, horizon, epochs, _json([end_step])),
+                    )
+                else:
+                    ends = sorted({*json.loads(known[2]), end_step})
+                    db.execute(
+                        "UPDATE trials SET epochs = ?, ends = ?, failure = NULL, traceback = NULL WHERE id = ?",
+                        (max(epochs, known[1]), _json(ends), known[0]),
+                    )
+
+    def commit(self, trial: StoredTrial, folder: str, history: History, checkpoint: bytes) -> str:
+        """Store a slice: its checkpoint as ``checkpoints/FOLDER/STEP.pt``, then history, evaluations and the reference.
+
+        Returns the checkpoint's name.
+        """
+        name = f"{folder}/{history.last_step}.pt"
+        path = self.directory / CHECKPOINTS / name
+        self._write_file(path, checkpoint)
+        try:
+            with self._transaction() as db:
+                before = db.execute("SELECT step, checkpoint FROM trials WHERE id = ?", (trial.id,)).fetchone()
+                if before[0] != history.first_step:
+                    raise StoreError(f"{self.directory}: trial {folder} is at step {before[0]}, not {history.first_step}")
+                if history.last_step > history.first_step:
+                    arrays = (history.loss, history.grad_norm, history.update_ratio)
+                    db.execute(
+                        "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)",
+                        (trial.id, history.first_step, history.last_step, *(a.astype("<f4").tobytes() for a in arrays)),
+                    )
+                db.executemany(
+                    "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        (trial.id, e.step, e.epoch, _finite(e.train_loss), _json(e.metrics), _json(e.standard_errors))
+                        for e in history.evaluations
+                    ],
+                )
+                db.execute(
+                    "UPDATE trials SET step = ?, wall_s = wall_s + ?, checkpoint = ?, diverged = ? WHERE id = ?",
+                    (history.last_step, history.wall_s, name, history.diverged, trial.id),
+                )
+                db.execute("UPDATE study SET revision = revision + 1")
+        except StoreError:
+            path.unlink(missing_ok=True)
+            raise
+        if before[1] is not None and before[1] != name:
+            (self.directory / CHECKPOINTS / before[1]).unlink(missing_ok=True)
+        return name
+
+    def fail(self, trial: StoredTrial, reason: str, traceback: str) -> None:
+        """Store that a trial's code raised; what it had reached stays."""
+        with self._transaction() as db:
+            db.execute("UPDATE trials SET failure = ?, traceback = ? WHERE id = ?", (reason, traceback, trial.id))
+            db.execute("UPDATE study SET revision = revision + 1")
+
+    def save_test(self, trial: StoredTrial, metrics: Mapping[str, float], errors: Mapping[str, float]) -> None:
+        """Store the test metrics of a trial at the step it has reached."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO tests VALUES (?, ?, ?, ?)", (trial.id, trial.step, _json(metrics), _json(errors))
+            )
+            db.execute("UPDATE study SET revision = revision + 1")
+
+    def save_analysis(self, version: str, analysis: Mapping[str, Any]) -> None:
+        """Store what the analysis says of the present revision."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO analysis SELECT 1, revision, ?, ? FROM study", (version, _json(analysis))
+            )
+
+    def load_checkpoint(self, trial: StoredTrial) -> bytes | None:
+        """Return the trial's last checkpoint, None before the first. Raises `StoreError`, naming a file that is gone."""
+        if trial.checkpoint is None:
+            return None
+        path = self.directory / CHECKPOINTS / trial.checkpoint
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"{path}: the checkpoint cannot be read: {error.strerror}; restore it, or run into another directory"
+            ) from None
+
+    def _connect(self) -> None:
+        try:
+            self._db = sqlite3.connect(self.directory / DATABASE, isolation_level=None, timeout=60)
+            self._db.execute("PRAGMA journal_mode = DELETE")
+            self._db.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.directory / DATABASE}: cannot be written: {error}") from None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        assert self._db is not None, "begin() comes first"
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except BaseException as error:
+            if db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._refused(error) from error
+            raise
+
+    def _refused(self, error: Exception) -> DiskError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return DiskError(
+            f"{self.directory}: writing stopped: {reason}; what was stored before stays readable, "
+            "make room and run the same command again"
+        )
+
+    def _write_file(self, path: Path, content: bytes) -> None:
+        partial = path.with_suffix(".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            for folder in (path.parent, path.parent.parent):
+                _sync_folder(folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise self._refused(error) from error
+
+    def _sweep(self) -> None:
+        assert self._db is not None
+        named = {name for (name,) in self._db.execute("SELECT checkpoint FROM trials WHERE checkpoint IS NOT NULL")}
+        root = self.directory / CHECKPOINTS
+        for path in root.glob("*/*") if root.is_dir() else ():
+            if path.relative_to(root).as_posix() not in named:
+                path.unlink(missing_ok=True)
+
+    def _remove_made(self) -> None:
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder) if folder == self.directory else folder.rmdir()
+        self._made = []
+
+
+def runs(root: Path) -> list[Path]:
+    """Return the run directories below ``root``, the one written to last first."""
+    if not root.is_dir():
+        return []
+    found = [folder for folder in root.iterdir() if exists(folder)]
+    return sorted(found, key=lambda folder: (folder / DATABASE).stat().st_mtime, reverse=True)
+
+
+def _check_place(directory: Path) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise StoreError(f"{directory}: expected a directory to write to, got a file; choose another --out")
+    try:
+        strange = sorted(path.name for path in directory.iterdir() if path.name not in OURS) if directory.exists() else []
+    except OSError as error:
+        raise StoreError(f"{directory}: cannot be read: {error.strerror}") from None
+    if strange and not exists(directory):
+        raise StoreError(
+            f"{directory}: expected an empty directory or a run, got one with other things in it ({strange[0]}, …); "
+            "choose another --out"
+        )
+
+
+@contextlib.contextmanager
+def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
+    database = directory / DATABASE
+    nothing = f"{directory}: there is no run in it (no {DATABASE}); `etude list` shows the runs there are"
+    if not exists(directory):
+        raise _EmptyError(nothing)
+    try:
+        # rw, so that a transaction which a crash cut off can be rolled back; nothing else is written.
+        mode = "rw" if os.access(database, os.W_OK) and os.access(directory, os.W_OK) else "ro"
+        db = sqlite3.connect(f"{database.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{database}: cannot be opened: {error}") from None
+    try:
+        db.execute("BEGIN")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT:
+            raise StoreError(
+                f"{database}: written by a newer etude (format {version}, this one reads {FORMAT}); upgrade etude"
+            )
+        if version < FORMAT:
+            if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise _EmptyError(nothing)
+            raise StoreError(f"{database}: expected a database of etude's, got another one")
+        pages, size = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+        if database.stat().st_size < pages * size:
+            raise StoreError(f"{database}: the file is truncated; restore it from a copy")
+        yield db
+    except sqlite3.Error as error:
+        raise StoreError(f"{database}: not a sound database ({error}); restore it from a copy") from None
+    except (json.JSONDecodeError, IndexError, TypeError, KeyError) as error:
+        raise StoreError(f"{database}: not a sound database of etude's ({error!r}); restore it from a copy") from None
+    finally:
+        db.close()
+
+
+def _status(failure: str | None, diverged: int | None, step: int, end: int, begun: bool, live: bool) -> str:
+    if failure is not None:
+        return "failed"
+    if diverged is not None:
+        return "diverged"
+    if step >= end:
+        return "completed"
+    if not begun:
+        return "pending"
+    return "running" if live else "paused"
+
+
+def _is_live(writer: str | None) -> bool:
+    if writer is None:
+        return False
+    who = json.loads(writer)
+    if who["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(who["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _by_trial(rows: Iterable[Any]) -> dict[int, list[StoredEvaluation]]:
+    found: dict[int, list[StoredEvaluation]] = {}
+    for trial, step, epoch, train_loss, metrics, errors in rows:
+        found.setdefault(trial, []).append(
+            StoredEvaluation(
+                step=step,
+                epoch=epoch,
+                train_loss=None if step == 0 else _number(train_loss),
+                metrics={name: _number(value) for name, value in json.loads(metrics).items()},
+                standard_errors=json.loads(errors),
+            )
+        )
+    return found
+
+
+def _number(stored: float | None) -> float:
+    return math.nan if stored is None else stored
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, sort_keys=True)
+
+
+def plain(value: Any) -> Any:
+    """Return the value as JSON knows it: NaN and infinities as null, tuples as lists."""
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

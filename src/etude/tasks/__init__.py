@@ -1,0 +1,44 @@
+"""Built-in tasks, one file each. None of them imports torch before it is made."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from etude.errors import SpecError, nearest
+from etude.tasks.task import Task
+
+# A module has SUMMARY, FACTS (examples and parameters, tested against the real thing), DEFAULTS and task().
+BUILT_IN = ("mnist", "digits", "quadratic")
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if a built-in task has it; else raise `SpecError` with the nearest one."""
+    if name not in BUILT_IN:
+        raise SpecError(f"study.task: no built-in task is named {name!r}{nearest(name, BUILT_IN)}")
+    return name
+
+
+def module(name: str) -> Any:
+    """Return the module of a built-in task."""
+    return importlib.import_module(f"etude.tasks.{check_name(name)}")
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Return a fresh copy of the task's default study, by field."""
+    return copy.deepcopy(module(name).DEFAULTS)  # type: ignore[no-any-return]
+
+
+def make(name: str, options: Mapping[str, Any]) -> Task:
+    """Make a built-in task with its data. Raises `SpecError` for an option that it does not have."""
+    factory = module(name).task
+    known = inspect.signature(factory).parameters
+    for option in options:
+        if option not in known:
+            has = nearest(option, known) if known else "; it has no options"
+            raise SpecError(f"study.task_options: task {name!r} has no option {option!r}{has}")
+    made: Task = factory(**options)
+    return made

@@ -1,0 +1,99 @@
+"""The reference task: SimpleCNN on MNIST, as in the article that etude grew from.
+
+Data: Y. LeCun, C. Cortes, C. J. C. Burges, the MNIST database of handwritten digits (CC BY-SA 3.0), carried by the
+package. The 10,000 test images are the validation data, as in the article; ``holdout`` keeps training images instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etude.errors import DataError
+from etude.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from etude.tasks.data import Resident
+
+SUMMARY = "SimpleCNN on handwritten digits, 28×28: the article's study"
+FACTS = {"train": 60_000, "val": 10_000, "parameters": 206_922}
+# Choosing on the test set flatters the choice; what is printed says so.
+CHOOSES_ON_TEST_SET = "the 10,000 test images"
+DEFAULTS: dict[str, Any] = {
+    "recipe": {"optimizer": "adam", "batch_size": 64},
+    "objective": "val_accuracy",
+    "lrs": [1e-4, 1e-3, 1e-2],
+    "seeds": 1,
+    "epochs": 5,
+    "expect": {
+        "1e-4": ["too low"],
+        "1e-3": {"verdict": ["good"], "val_accuracy": [0.97, 0.98]},
+        "1e-2": ["unstable", "diverged"],
+    },
+}
+
+PACKAGED = Path(__file__).parent / "mnist_data"
+FILES = {  # uncompressed size in bytes, md5
+    "train-images-idx3-ubyte": (47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": (60_008, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": (7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": (10_008, "27ae3e4e09519cfbb04c329615203637"),
+}
+
+
+def task(root: str | Path | None = None) -> Task:
+    """Make the task; ``root`` reads ``root/MNIST/raw`` (torchvision's layout) instead of the packaged files.
+
+    Raises `DataError`, naming the file, for one that is missing, truncated or corrupt.
+    """
+    from torch import nn
+
+    from etude.tasks.metrics import accuracy
+
+    folder = PACKAGED if root is None else Path(root) / "MNIST" / "raw"
+    return Task(
+        name="mnist",
+        model=simple_cnn,
+        train=_split(folder, "train"),
+        val=_split(folder, "t10k"),
+        loss=nn.CrossEntropyLoss(),
+        metrics={"accuracy": accuracy},
+    )
+
+
+def simple_cnn() -> nn.Module:
+    """Make two 3×3 convolutions (16, 32 channels) with ReLU and 2×2 max-pooling, then 128 and 10 linear units."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+def as_unit_floats(images: Tensor) -> Tensor:
+    """Turn grey values 0..255 (B, 1, 28, 28) into float32 in [0, 1], as torchvision's ``ToTensor`` does."""
+    return images.float().div_(255)
+
+
+def _split(folder: Path, prefix: str) -> Resident:
+    import torch
+
+    from etude.tasks.data import Resident
+
+    images = torch.from_numpy(_read(folder, f"{prefix}-images-idx3-ubyte"))
+    labels = torch.from_numpy(_read(folder, f"{prefix}-labels-idx1-ubyte"))
+    return Resident(images.unsqueeze(1), labels.long(), as_unit_floats)
+
+
+def _read(folder: Path, name: str) -> Any:
+    from etude.tasks.idx import read_idx
+
+    n_bytes, md5 = FILES[name]
+    found = next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+    if found is None:
+        raise DataError(f"{folder / name}: the file is missing, and so is {name}.gz; expected MNIST's four files there")
+    return read_idx(found, n_bytes=n_bytes, md5=md5)
