@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import shlex
 import signal
@@ -24,7 +25,6 @@ from etude.execution.carrier import Failure, Outcome, Slice, failure_of
 from etude.execution.plan import Plan
 from etude.result import ANALYSIS_VERSION, Result
 from etude.search import Request, Standing, grid
-from etude.spec.rates import format_rate
 from etude.spec.study import Study, canonical
 from etude.spec.trial import Trial
 from etude.store import Stored, StoredTrial, Writer
@@ -89,7 +89,6 @@ class _Live:
     step: int
     checkpoint: bytes | None = None
     ended: bool = False
-    switch_s: float = 0.0
 
     @property
     def share(self) -> float:
@@ -122,17 +121,21 @@ class _Prepared:
 
 def run(
     study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
-    device: str = "auto", on_event: Callable[[Event], None] = lambda _: None,
+    device: str = "auto", on_event: Callable[[Event], None] = lambda _: None, unfinished: bool = False,
 ) -> Result:  # fmt: skip
     """Train what is missing of ``study`` in the run directory (``runs/NAME``) and return the result.
+
+    ``unfinished`` also carries on what was asked for earlier and is not part of ``study``, such as one rate's further epochs.
 
     Raises `SpecError` and its kin before anything is stored, `Interrupted` after Ctrl-C with the state kept,
     `TrainingError` when the first trials all fail alike, `DiskError` when the disk refuses a write.
     """
     directory = _place(study, directory)
     plan.check(executor, workers)
+    if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
+        plan.warm(device)
     with Writer(directory) as writer:
-        prepared = _prepare(study, directory, executor, workers, device)
+        prepared = _prepare(study, directory, executor, workers, device, unfinished)
         merged = _merged(study, prepared.stored)
         writer.begin(merged.to_dict(), prepared.identity, _environment(prepared), prepared.seeds)
         writer.request(
@@ -149,11 +152,11 @@ def run(
 
 def estimate(
     study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
-    device: str = "auto",
+    device: str = "auto", unfinished: bool = False,
 ) -> Estimate:  # fmt: skip
     """Return what `run` would take, from a rehearsal of two steps; nothing is stored."""
     plan.check(executor, workers)
-    prepared = _prepare(study, _place(study, directory), executor, workers, device)
+    prepared = _prepare(study, _place(study, directory), executor, workers, device, unfinished)
     checkpoint = prepared.rehearsal.checkpoint_bytes if prepared.rehearsal else 0
     return Estimate(
         trials=len(prepared.requests),
@@ -169,7 +172,9 @@ def _place(study: Study, directory: str | Path | None) -> Path:
     return Path("runs") / study.name if directory is None else Path(directory)
 
 
-def _prepare(study: Study, directory: Path, executor: str, workers: int | None, device: str) -> _Prepared:
+def _prepare(
+    study: Study, directory: Path, executor: str, workers: int | None, device: str, unfinished: bool
+) -> _Prepared:
     """Find out all that can go wrong before anything is stored."""
     device = plan.choose_device(device)
     task = study.make_task()
@@ -195,6 +200,14 @@ def _prepare(study: Study, directory: Path, executor: str, workers: int | None, 
             for trial, one in known.items()
         }
         requests = grid.ask(study, standings)
+        if unfinished:
+            asked = {request.trial: request.epochs for request in requests}
+            asked |= {
+                trial: max(one.epochs, asked.get(trial, 0.0))
+                for trial, one in known.items()
+                if one.status not in ("completed", "diverged")
+            }
+            requests = [Request(trial=trial, epochs=epochs) for trial, epochs in asked.items()]
         seen = rehearsal.rehearse(setup, requests[0].trial) if requests else None
     except EtudeError:
         raise
@@ -308,7 +321,9 @@ def _merged(study: Study, stored: Stored | None) -> Study:
     return study.replace(
         lrs=sorted({*study.lrs, *stored.study["lrs"]}),
         seeds=sorted({*study.seeds, *stored.study["seeds"]}),
-        epochs=max(study.epochs, stored.study["epochs"]),
+        epochs=max(study.epochs, stored.study["epochs"])
+        if {*stored.study["lrs"]} <= {*study.lrs}
+        else stored.study["epochs"],
         expect=study.expect or stored.study["expect"],
     )
 
@@ -415,12 +430,13 @@ def _carry_all(
     under_way: set[Trial] = set()
     failures: list[Failure] = []
     any_progress = False
+    switch_s = math.inf  # the quickest seen: the first ones also import and warm up
 
     def give_work() -> None:
         waiting = [one for one in wanted if not one.ended and one.trial not in under_way]
         waiting.sort(key=lambda one: (one.share, one.trial.seed, one.trial.lr))
         for one in waiting[: executor.slots - len(under_way)] if not interrupted.is_set() else ():
-            executor.submit(_slice(writer, one))
+            executor.submit(_slice(writer, one, SLICE_S if math.isinf(switch_s) else max(SLICE_S, switch_s / SWITCH_SHARE)))
             under_way.add(one.trial)
 
     while True:
@@ -431,6 +447,7 @@ def _carry_all(
         for outcome in outcomes:
             under_way.discard(outcome.work.trial)
             _note(by_trial[outcome.work.trial], outcome)
+        switch_s = min([switch_s, *(outcome.switch_s for outcome in outcomes if outcome.history is not None)])
         failures += [outcome.failure for outcome in outcomes if outcome.failure is not None]
         any_progress |= any(outcome.history is not None for outcome in outcomes)
         if not any_progress and len(failures) >= min(len(wanted), executor.slots + 1):
@@ -444,7 +461,7 @@ def _carry_all(
         _store_all(writer, by_trial, outcomes, on_event)
 
 
-def _slice(writer: Writer, one: _Live) -> Slice:
+def _slice(writer: Writer, one: _Live, seconds: float) -> Slice:
     checkpoint = one.checkpoint
     if checkpoint is None and one.step:
         checkpoint = writer.load_checkpoint(one.stored)
@@ -456,7 +473,7 @@ def _slice(writer: Writer, one: _Live) -> Slice:
         checkpoint=checkpoint,
         until_step=one.stored.end_step,
         ends=frozenset(one.stored.ends),
-        seconds=max(SLICE_S, one.switch_s / SWITCH_SHARE),
+        seconds=seconds,
     )
 
 
@@ -464,7 +481,7 @@ def _note(one: _Live, outcome: Outcome) -> None:
     if outcome.failure is not None:
         one.ended = True
     elif outcome.history is not None:
-        one.step, one.checkpoint, one.switch_s = outcome.history.last_step, outcome.checkpoint, outcome.switch_s
+        one.step, one.checkpoint = outcome.history.last_step, outcome.checkpoint
         one.ended = outcome.history.diverged is not None or one.step >= one.stored.end_step
 
 
@@ -521,8 +538,3 @@ def _test(writer: Writer, setup: Setup, result: Result) -> None:
             raise StoreError(f"{result.directory}: {trial} has no checkpoint to test")
         session = Session.open(setup, trial, checkpoint)
         writer.save_test(stored, *session.evaluate(setup.task.test.to(session.device), "test_"))
-
-
-def describe(lr: float, seed: int, n_seeds: int) -> str:
-    """Name a trial in a line of output: its rate, and its seed where there are several."""
-    return f"LR={format_rate(lr)}" + (f" seed={seed}" if n_seeds > 1 else "")

@@ -76,6 +76,7 @@ def analyse(
     return Analysis(
         margin=delta,
         margin_source=source,
+        margin_text="" if delta is None else f"± {scale.gap_text(delta)}",
         trials=tuple(trials),
         rates=rates,
         recommendation=_recommend(rates, evidence, best, delta, scale, metric),
@@ -200,7 +201,7 @@ def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
     if e.grade == "worse" and lr < low:
         return "too low"
     if e.grade == "worse" and lr > high:
-        return "unstable" if e.n_restless or e.n_diverged or e.n_collapsed else "too high"
+        return "unstable" if 2 * e.n_restless >= judged or e.n_diverged or e.n_collapsed else "too high"
     return "undetermined"
 
 

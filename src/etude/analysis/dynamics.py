@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from etude.analysis.values import Curve, Floats
 
 # docs/verdicts.md has the experiment behind each constant.
 STALLED_MOVE = 0.02  # of the gain: a trial that never got further from its start has not moved
 COLLAPSED_PROGRESS = 0.05  # of the gain: no better than at the start
-SIGNIFICANT = 2.0  # standard errors of the difference of two evaluations
+FALSE_ALARM = 0.1  # chance that the flat curve of a settled trial shows a setback anywhere
+EVALUATION_CORRELATION = 0.5  # of two evaluations of one trial: they see the same examples and err on many of them alike
 SETBACK_SHARE = 0.25  # setbacks of this share of all movement after the first evaluation make a curve restless
 BLOCKS, SMALLEST_BLOCK = 20, 8
 BLOCK_SIGNIFICANT, BLOCK_RISE = 4.0, 0.05  # standard errors, and of the gain
@@ -32,7 +34,7 @@ class Evidence:
     moved: float
     setback: float
     setback_share: float
-    reversals: int
+    recoveries: int
     block_rises: int
     spikes: int
     last_change: float
@@ -56,13 +58,13 @@ def classify(curve: Curve, metric: str, sign: int, gain: float, score_gain: floa
         moved = float(np.nanmax(np.abs(np.concatenate([level, _settled(blocks)]) - start)) / gain)
         score = sign * curve.metrics[metric]
         score_progress = (score[-1] - score[0]) / score_gain if score_gain > 0 else 0.0
-    setback, share, reversals = _setbacks(score[1:], curve.errors[metric][1:])
+    setback, share, recoveries = _setbacks(score[1:], curve.errors[metric][1:])
     evidence = Evidence(
         progress=progress,
         moved=moved,
         setback=setback,
         setback_share=share,
-        reversals=reversals,
+        recoveries=recoveries,
         block_rises=_rises(blocks, errors, gain),
         spikes=_spikes(curve.loss, start, gain),
         last_change=float(score[-1] - score[-2]),
@@ -82,23 +84,25 @@ def _word(e: Evidence, score_progress: float) -> str:
         return "collapsed"
     if e.spikes:
         return "spiking"
-    if (e.setback_share >= SETBACK_SHARE and e.reversals >= 2) or e.block_rises >= 2:
+    if (e.setback_share >= SETBACK_SHARE and e.recoveries >= 1) or e.block_rises >= 2:
         return "oscillating"
     return "smooth"
 
 
 def _setbacks(score: Floats, error: Floats) -> tuple[float, float, int]:
-    """Return the largest significant worsening between evaluations, the share of setbacks in all movement, and reversals."""
+    """Return the largest significant worsening between evaluations, the share of setbacks in all movement, and recoveries."""
     if len(score) < 2:
         return 0.0, 0.0, 0
     change = np.diff(score)
-    noise = np.nan_to_num(SIGNIFICANT * np.hypot(error[1:], error[:-1]))
+    # Bonferroni over the changes, one-sided, so that long curves are not restless by their length alone.
+    significant = -special.ndtri(FALSE_ALARM / len(change))
+    noise = np.nan_to_num(significant * np.sqrt(1 - EVALUATION_CORRELATION) * np.hypot(error[1:], error[:-1]))
     drops = np.where(change < -noise, -change, 0.0)
-    direction = np.sign(change[np.abs(change) > noise])
-    reversals = int((direction[1:] != direction[:-1]).sum()) + int(len(direction) > 0 and direction[0] < 0)
+    # A setback that nothing follows may be the start of overfitting; one that is made good again is restlessness.
+    recoveries = int(sum(change[i + 1 :].sum() > 0 for i in np.flatnonzero(drops)))
     net = max(0.0, float(score.max() - score[0]))
     total = net + float(drops.sum())
-    return float(drops.max()), float(drops.sum() / total) if total > 0 else 0.0, reversals
+    return float(drops.max()), float(drops.sum() / total) if total > 0 else 0.0, recoveries
 
 
 def _blocks(loss: Floats) -> tuple[Floats, Floats]:

@@ -99,6 +99,7 @@ class Analysis:
 
     margin: float | None
     margin_source: str
+    margin_text: str
     trials: tuple[TrialReading, ...]
     rates: tuple[RateReading, ...]
     recommendation: Recommendation

@@ -33,7 +33,7 @@ def rehearse(setup: Setup, trial: Trial) -> Rehearsal:
     return Rehearsal(
         step_s=step_s,
         evaluation_s=evaluation_s,
-        checkpoint_bytes=len(session.checkpoint()),
+        checkpoint_bytes=len(session.checkpoint(verify=True)),
         metrics=tuple(metrics),
     )
 

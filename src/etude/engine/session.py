@@ -73,7 +73,6 @@ class Session:
         self.diverged: int | None = None
         self._evaluated = -1  # the last step that was evaluated
         self._loss_sum, self._loss_count = 0.0, 0  # since the last regular evaluation
-        self._verified = False
         with caller_undisturbed(self.device):
             seed_all(counted.derive(counted.WEIGHTS, trial.seed), self.device)
             model = setup.task.model()
@@ -131,9 +130,9 @@ class Session:
             diverged=self.diverged,
         )
 
-    def checkpoint(self) -> bytes:
-        """Return all that `open` needs to go on from here. Raises `SpecError`, the first time, for what it could not."""
-        packed = state.pack(
+    def checkpoint(self, *, verify: bool = False) -> bytes:
+        """Return all that `open` needs to go on from here; ``verify`` raises `SpecError` for what `open` could not read."""
+        return state.pack(
             {
                 "step": self.step,
                 "diverged": self.diverged,
@@ -143,10 +142,8 @@ class Session:
                 "model": state.model_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
             },
-            verify=not self._verified,
+            verify=verify,
         )
-        self._verified = True
-        return packed
 
     def fingerprint(self) -> tuple[str, float]:
         """Return the digest of the weights and the loss of the next batch; for a fresh session that is not run."""

@@ -89,6 +89,14 @@ def choose(executor: str, workers: int | None, device: str, *, n_trials: int, se
     return Plan(executor="processes", workers=count, threads=1, device=device, reason=reason)
 
 
+def warm(device: str) -> None:
+    """Start what takes long to start, where worker processes are likely."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        from etude.execution import processes
+
+        processes.warm()
+
+
 def make(plan: Plan, setup: Setup) -> Executor:
     """Start the executor that the plan names."""
     if plan.executor == "inline":

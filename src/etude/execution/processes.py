@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
+import multiprocessing.forkserver
 import sys
 import types
 from collections.abc import Iterator
@@ -21,10 +22,11 @@ import torch.multiprocessing  # registers how tensors in shared memory are hande
 
 from etude.engine.session import Setup
 from etude.errors import SpecError
-from etude.execution import sharing, worker
+from etude.execution import sharing
 from etude.execution.carrier import Failure, Outcome, Slice
 from etude.spec.trial import Trial
 
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 MOST_DEATHS = 3  # a slice whose worker died so often makes its trial fail
 
 
@@ -46,10 +48,8 @@ class Processes:
         self.threads = threads
         self._payload = sharing.dump(setup)
         self._stop = torch.zeros(1, dtype=torch.uint8).share_memory_()
-        method = "forkserver" if sys.platform == "linux" else "spawn"
-        self._context = multiprocessing.get_context(method)
-        if method == "forkserver":
-            self._context.set_forkserver_preload([worker.__name__])
+        self._context = multiprocessing.get_context(METHOD)
+        warm()
         self._workers: list[_Worker] = []
         try:
             for _ in range(workers):
@@ -93,6 +93,8 @@ class Processes:
     def _give(self, one: _Worker, work: Slice) -> None:
         one.work = work
         sent = dataclasses.replace(work, checkpoint=None) if one.live == (work.trial, work.step) else work
+        from etude.execution import worker
+
         try:
             one.future = one.pool.submit(worker.carry, sent)
         except BrokenProcessPool:  # it died while idle
@@ -146,6 +148,8 @@ class Processes:
         one.pool, one.begun, one.live = fresh.pool, fresh.begun, None
 
     def _start(self) -> _Worker:
+        from etude.execution import worker  # imports what only a worker needs; the forkserver has it by now
+
         pool = ProcessPoolExecutor(
             max_workers=1, mp_context=self._context, initializer=worker.prepare, initargs=(self.threads,)
         )
@@ -166,6 +170,13 @@ def _main_left_alone() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def warm() -> None:
+    """Let the forkserver start importing torch now, while this process prepares the data. It ends with this process."""
+    if METHOD == "forkserver":
+        multiprocessing.set_forkserver_preload(["etude.execution.worker"])
+        multiprocessing.forkserver.ensure_running()
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

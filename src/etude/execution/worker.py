@@ -14,6 +14,7 @@ import sys
 import threading
 
 import torch
+import torch._dynamo  # making the first optimizer imports it, which takes seconds: once here, before the fork  # noqa: F401
 from torch import Tensor
 
 from etude.execution import sharing

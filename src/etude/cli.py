@@ -1,0 +1,319 @@
+"""The command line: thin. Reads options, calls the runner or reads a run, prints. Heavy imports happen where they are used.
+
+Every field of a study that can be an option is one; a test holds `OPTIONS` against the specification.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from etude.errors import EtudeError, Interrupted, SpecError, StoreError
+
+if TYPE_CHECKING:
+    from etude.result import Result
+    from etude.spec.study import Study
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Which learning rate does this model want, why, and how sure are we?",
+)
+
+# Option of the command line -> field of a Study ("recipe.x": of its Recipe).
+OPTIONS = {
+    "lrs": "lrs", "seeds": "seeds", "epochs": "epochs", "evaluate_every": "evaluate_every", "holdout": "holdout",
+    "objective": "objective", "task_options": "task_options", "optimizer": "recipe.optimizer",
+    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule", "batch_size": "recipe.batch_size",
+}  # fmt: skip
+
+Lrs = Annotated[str | None, typer.Option(help="Learning rates: 1e-4,1e-3,1e-2 or LOW..HIGH/COUNT, log-spaced.")]
+Seeds = Annotated[str | None, typer.Option(help="How many seeds (3 means 0, 1, 2), or 10..14, or 0,7.")]
+Epochs = Annotated[str | None, typer.Option(help="Epochs to train; a fraction is allowed.")]
+EvaluateEvery = Annotated[str | None, typer.Option(help="Epochs between evaluations.")]
+BatchSize = Annotated[str | None, typer.Option(help="Examples in a batch.")]
+Optimizer = Annotated[str | None, typer.Option(help="A class of torch.optim: adam, adamw, sgd, …")]
+OptimizerOptions = Annotated[str | None, typer.Option(help="momentum=0.9,nesterov=true")]
+Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine; the study's rate is the peak.")]
+Holdout = Annotated[str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")]
+TaskOptions = Annotated[str | None, typer.Option(help="Options of a built-in task, such as root=DIR for mnist.")]
+ObjectiveOption = Annotated[str | None, typer.Option(help="What decides: val_loss, max:val_f1, …")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="auto, inline or processes.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; one a core if not said.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu or cuda.")]
+Out = Annotated[Path | None, typer.Option(help="The run directory; runs/NAME if not said.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell trials, steps, time and disk; train nothing.")]
+Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the latest under runs/ if not said.")]
+
+
+@app.command()
+def run(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A built-in task or a TOML file; the reference study if not said.")] = None,
+    lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
+    optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
+    evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
+    executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto", out: Out = None,
+    quiet: Quiet = False, dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Train a study: what is missing of it in the run directory, and nothing else."""
+    given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+    made = _with_options(_read_study(study or "mnist"), given)
+    _carry_out(made, out, executor, workers, device, quiet, dry_run)
+
+
+@app.command()
+def resume(
+    run: Run = None, lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, executor: ExecutorOption = "auto",
+    workers: Workers = None, device: Device = "auto", quiet: Quiet = False, dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Go on with a run; --lrs, --seeds and --epochs extend it."""
+    from etude.result import Result
+    from etude.spec.rates import parse_rates, parse_seeds
+    from etude.spec.study import Study
+
+    directory = _latest(run)
+    stored = Result.load(directory)
+    if not stored.stored.identity["task"]["built_in"]:
+        raise SpecError(
+            f"{directory}: its task {stored.study['task']!r} is Python code of your own; run your script again, "
+            f"study.run({str(directory)!r}) goes on where it stopped"
+        )
+    table = {**stored.study, "epochs": stored.horizon}
+    if lrs is not None:
+        table["lrs"] = sorted({*table["lrs"], *parse_rates(lrs)})
+    if seeds is not None:
+        table["seeds"] = sorted({*table["seeds"], *parse_seeds(seeds)})
+    if epochs is not None:
+        table["epochs"] = epochs
+    _carry_out(Study(**table), directory, executor, workers, device, quiet, dry_run, unfinished=True)
+
+
+@app.command()
+def show(
+    run: Run = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, format 1.")] = False,
+    objective: ObjectiveOption = None,
+) -> None:
+    """Print what a run says: verdicts, evidence, recommendation."""
+    result = _load(run, objective)
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        _print_result(result)
+
+
+@app.command()
+def plot(
+    run: Run = None,
+    figure: Annotated[str, typer.Option(help="Which figure: curves.")] = "curves",
+    format: Annotated[str, typer.Option(help="png, svg or pdf.")] = "png",
+    out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
+    objective: ObjectiveOption = None,
+) -> None:
+    """Draw a figure of a run."""
+    from etude.present import figures
+    from etude.store import FIGURES
+
+    result = _load(run, objective)
+    print(figures.save(result, figure, out or result.directory / FIGURES / f"{figure}.{format}"))
+
+
+@app.command("list")
+def list_runs(
+    root: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+) -> None:
+    """List the runs there are, the latest first."""
+    from etude import store
+    from etude.present.terminal import trial_rows
+
+    found = store.runs(root)
+    if not found:
+        print(f"There are no runs under {root}.")
+    for directory in found:
+        try:
+            stored = store.read(directory)
+        except StoreError as error:
+            print(error)
+            continue
+        study = stored.study
+        print(f"{directory}  {study['task']}, {study['recipe']['optimizer']}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}")
+
+
+@app.command("tasks")
+def list_tasks() -> None:
+    """List the built-in tasks."""
+    from etude import tasks
+
+    for name in tasks.BUILT_IN:
+        module = tasks.module(name)
+        facts = module.FACTS
+        print(f"{name:10} {module.SUMMARY}")
+        print(f"{'':10} {facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters")
+
+
+@app.command()
+def doctor(
+    executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto",
+) -> None:  # fmt: skip
+    """Tell versions, cores, devices, and how a study would be carried out here."""
+    import platform
+
+    import numpy as np
+    import torch
+
+    import etude
+    from etude.execution import plan, worker
+
+    plan.check(executor, workers)
+    chosen = plan.choose(executor, workers, plan.choose_device(device), n_trials=3, seconds=60.0)
+    cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
+    print(f"etude     {etude.__version__}, Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}")
+    print(f"machine   {platform.platform()}, {plan.cores()} cores, {torch.backends.cpu.get_cpu_capability()}")
+    print(f"CUDA      {cuda}")
+    print(f"executor  {chosen}: {chosen.reason} (for a study of three trials of some seconds)")
+    print(f"allocator {'glibc, kept quiet in worker processes' if worker.quiet_allocator() else 'left as it is'}")
+
+
+def _read_study(text: str) -> Study:
+    from etude.spec.study import Study
+
+    if text.endswith(".toml"):
+        return Study.from_toml(text)
+    if text.endswith(".py") or os.sep in text:
+        raise SpecError(f"study: expected a built-in task's name or a TOML file, got {text!r}")
+    return Study.default(text)
+
+
+def _with_options(study: Study, given: dict[str, Any]) -> Study:
+    """Lay options over a study; its expectations stay for the rates that are still tried."""
+    from etude.spec.rates import parse_rates
+    from etude.spec.study import merge_recipe
+
+    changes: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    for name, value in given.items():
+        where, _, field = OPTIONS[name].rpartition(".")
+        parsed = _pairs(value, f"--{name.replace('_', '-')}") if name.endswith("_options") else value
+        (recipe if where else changes)[field] = parsed
+    if recipe:
+        import dataclasses
+
+        changes["recipe"] = merge_recipe(dataclasses.asdict(study.recipe), recipe)
+        study = study.replace(expect={})  # it speaks of another recipe
+    if "lrs" in changes:
+        changes["lrs"] = parse_rates(changes["lrs"])
+        changes["expect"] = {lr: what for lr, what in study.expect.items() if lr in changes["lrs"]}
+    return study.replace(**changes) if changes else study
+
+
+def _pairs(text: str, option: str) -> dict[str, Any]:
+    """Read ``momentum=0.9,nesterov=true``."""
+    pairs: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise SpecError(f"{option}: expected NAME=VALUE,…, got {part!r}")
+        try:
+            pairs[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _carry_out(
+    study: Study, out: Path | None, executor: str, workers: int | None, device: str, quiet: bool, dry_run: bool,
+    unfinished: bool = False,
+) -> None:  # fmt: skip
+    from rich.console import Console
+
+    from etude import runner
+    from etude.present.terminal import Progress, duration
+    from etude.store import FIGURES
+
+    if dry_run:
+        seen = runner.estimate(study, out, executor=executor, workers=workers, device=device, unfinished=unfinished)
+        print(
+            f"{seen.trials} trials to train ({seen.complete_trials} complete), {seen.steps:,} steps, about "
+            f"{duration(seen.seconds)} ({seen.plan}), {max(1, round(seen.disk_bytes / 1e6)):,} MB on disk."
+        )
+        return
+    console = Console()
+    with Progress(console, quiet) as progress:
+        result = runner.run(
+            study, out, executor=executor, workers=workers, device=device, on_event=progress, unfinished=unfinished
+        )
+    from etude.present import figures
+
+    picture = figures.save(result, "curves", result.directory / FIGURES / "curves.png")
+    if not quiet:
+        console.print()
+        _print_result(result)
+        print(f"Picture: {picture}")
+    if result.counts.get("failed"):
+        raise typer.Exit(1)
+
+
+def _print_result(result: Result) -> None:
+    from rich.console import Console
+
+    from etude.present.terminal import print_result
+
+    print_result(Console(), result)
+
+
+def _load(run: Path | None, objective: str | None) -> Result:
+    from etude.result import Result
+
+    if objective is None:
+        return Result.load(_latest(run))
+    import dataclasses
+
+    from etude.spec.objective import parse_objective
+
+    return Result.load(_latest(run), dataclasses.asdict(parse_objective(objective)))
+
+
+def _latest(run: Path | None) -> Path:
+    from etude import store
+
+    if run is not None:
+        return run
+    found = store.runs(Path("runs"))
+    if not found:
+        raise StoreError("there are no runs under runs/; name a run directory, or make one with `etude run`")
+    return found[0]
+
+
+def main() -> None:
+    """Run the command line; errors of etude's own are one line, and their class gives the exit status."""
+    import click
+
+    try:
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except Interrupted as error:
+        _fail(str(error), error.exit_status)
+    except EtudeError as error:
+        _fail(" ".join(str(error).split()), error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped", Interrupted.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"etude: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""What a person sees: terminal, figures. Reads Results (and the runner's events), nothing else."""

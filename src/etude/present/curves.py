@@ -1,0 +1,233 @@
+"""The figure of the article: training loss and the objective by epoch, a line a rate. Data apart from drawing.
+
+E evaluations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from etude.present import palette
+from etude.result import Result
+from etude.spec.rates import format_rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+MOST_LABELS = 7  # rates labelled at their line's end; more get a colour bar
+LABEL_GAP = 0.055  # of the axes' height, between two labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One rate in one panel: ``x`` epochs (E,), mean over seeds, lowest and highest; ``ended`` where seeds diverged."""
+
+    lr: float
+    x: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    ended: tuple[float, ...]
+    n_seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one panel shows; ``limits`` come from the rates that learned, so that a lost one does not squash the others."""
+
+    title: str
+    ylabel: str
+    share: bool
+    lines: tuple[Line, ...]
+    limits: tuple[float, float] | None
+    logarithmic: bool
+
+
+def panels(result: Result) -> tuple[Panel, Panel]:
+    """Collect the two panels' data from the records."""
+    metric = result.objective["metric"]
+    name = metric.removeprefix("val_").replace("_", " ")
+    where = "Validation " if metric.startswith("val_") else ""
+    return (
+        _panel(result, "train_loss", "Training Loss Curve", "training loss"),
+        _panel(result, metric, f"{where}{name.title()} Curve", f"{where.lower()}{name}"),
+    )
+
+
+def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
+    lines = tuple(
+        line for lr in sorted({t.lr for t in result.judged}) if (line := _line(result, lr, metric)) is not None
+    )
+    lost = {rate["lr"] for rate in result.analysis["rates"] if rate["verdict"] == "diverged"}
+    values = [np.concatenate([line.low, line.high]) for line in lines if line.lr not in lost] or [
+        np.concatenate([line.low, line.high]) for line in lines
+    ]
+    flat = np.concatenate(values) if values else np.empty(0)
+    flat = flat[np.isfinite(flat)]
+    share = metric != "train_loss" and result.objective["direction"] == "maximize" and bool(len(flat))
+    share = share and 0 <= flat.min() and flat.max() <= 1
+    if not len(flat):
+        return Panel(title=title, ylabel=ylabel, share=share, lines=lines, limits=None, logarithmic=False)
+    if share:
+        # With errors far apart the axis runs over the logarithm of the error, where noise is even.
+        far = (1 - flat.min()) / max(1 - flat.max(), 1e-4) > 12
+        pad = 0.06 * (flat.max() - flat.min() or 0.1)
+        error_low, error_high = max(1 - flat.max(), 1e-4) / 1.25, min(1.0, (1 - flat.min()) * 1.1)
+        limits = (1 - error_high, 1 - error_low) if far else (max(0.0, flat.min() - pad), min(1.0, flat.max() + pad))
+        return Panel(title=title, ylabel=f"{ylabel}, %", share=True, lines=lines, limits=limits, logarithmic=far)
+    logarithmic = bool(flat.min() > 0 and flat.max() / flat.min() > 4)
+    if logarithmic:
+        limits = flat.min() / 1.2, flat.max() * 1.2
+    else:
+        pad = 0.06 * (flat.max() - flat.min() or abs(flat.max()) or 1.0)
+        limits = flat.min() - pad, flat.max() + pad
+    return Panel(title=title, ylabel=ylabel, share=False, lines=lines, limits=limits, logarithmic=logarithmic)
+
+
+def _line(result: Result, lr: float, metric: str) -> Line | None:
+    by_epoch: dict[float, list[float]] = {}
+    ended, seeds = [], 0
+    for trial in result.judged:
+        if trial.lr != lr:
+            continue
+        seeds += 1
+        if trial.diverged is not None:
+            ended.append(trial.diverged / result.steps_per_epoch)
+        for e in trial.evaluations:
+            value = e.train_loss if metric == "train_loss" else e.metrics.get(metric)
+            if e.step and value is not None and math.isfinite(value):
+                by_epoch.setdefault(e.epoch, []).append(value)
+    if not by_epoch and not ended:
+        return None
+    x = np.array(sorted(by_epoch))
+    values = [by_epoch[epoch] for epoch in x]
+    return Line(
+        lr=lr,
+        x=x,
+        mean=np.array([np.mean(v) for v in values]),
+        low=np.array([min(v) for v in values]),
+        high=np.array([max(v) for v in values]),
+        ended=tuple(sorted(ended)),
+        n_seeds=seeds,
+    )
+
+
+def draw(axes: Sequence[Axes], result: Result) -> None:
+    """Draw the two panels on two axes."""
+    both = panels(result)
+    lrs = sorted({line.lr for panel in both for line in panel.lines})
+    colours = palette.colours(lrs) if lrs else {}
+    for ax, panel in zip(axes, both, strict=True):
+        draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon)
+    if len(lrs) > MOST_LABELS:
+        _colour_bar(axes, lrs)
+
+
+def draw_panel(ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: float | None, horizon: float) -> None:
+    """Draw one panel: mean lines with the seeds' band, diverged rates to where they ended and marked."""
+    _frame(ax, panel, horizon)
+    labels: list[tuple[float, float, Line]] = []
+    for line in panel.lines:
+        colour, chosen = colours[line.lr], line.lr == best
+        style: dict[str, Any] = {"color": colour, "lw": 2.6 if chosen else 1.8, "zorder": 4 if chosen else 3}
+        style |= {"marker": "o", "ms": 4.5 if chosen else 3.5} if len(line.x) <= 12 else {}
+        if len(line.x):
+            ax.plot(line.x, line.mean, gid=f"line-{format_rate(line.lr)}", solid_capstyle="round", **style)
+            if line.n_seeds > 1 and len(line.x) > 1:
+                ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2)
+        for epoch in line.ended:
+            _mark(ax, epoch, 1.0, colour)
+        if len(line.x):
+            labels.append((float(line.x[-1]), _height(ax, line.mean[-1]), line))
+        else:
+            labels.append((line.ended[-1], 1.0, line))
+    if len(panel.lines) <= MOST_LABELS:
+        _label(ax, labels, colours, best)
+
+
+def _frame(ax: Axes, panel: Panel, horizon: float) -> None:
+    ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="semibold", color=palette.INK, pad=10)
+    ax.set_xlabel("epoch", color=palette.INK)
+    ax.set_ylabel(panel.ylabel, color=palette.INK)
+    if panel.logarithmic and panel.share:
+        ax.set_yscale("function", functions=(lambda v: -np.log10(np.clip(1 - v, 1e-6, None)), lambda u: 1 - 10.0**-u))
+        low, high = panel.limits or (0.0, 1.0)
+        ticks = [t for t in (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999) if low <= t <= high]
+        ax.set_yticks(ticks)
+    elif panel.logarithmic:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    if panel.share:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.6g}"))
+    if panel.limits is not None:
+        ax.set_ylim(*panel.limits)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=8, min_n_ticks=1))
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(palette.QUIET)
+    ax.tick_params(colors=palette.INK, labelsize=9, which="both", width=0.8)
+    ax.grid(axis="y", color=palette.GRID, lw=0.8)
+    ax.set_axisbelow(True)
+    ax.margins(x=0.03)
+    if not panel.lines:
+        ax.text(0.5, 0.5, "no evaluation yet", transform=ax.transAxes, ha="center", color=palette.QUIET)
+
+
+def _height(ax: Axes, value: float) -> float:
+    """Return where a value lies on the axes, from 0 (bottom) to 1 (top), kept inside."""
+    _, y = ax.transAxes.inverted().transform(ax.transData.transform((0.0, value)))
+    return float(np.clip(y if np.isfinite(y) else 1.0, 0.0, 1.0))
+
+
+def _mark(ax: Axes, epoch: float, height: float, colour: str) -> None:
+    ax.plot(
+        [epoch], [height], "x", color=colour, ms=7, mew=2, transform=ax.get_xaxis_transform(), clip_on=False, zorder=5
+    )
+
+
+def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:
+    """Label lines at their ends, in their colour, moved apart where they would touch."""
+    right = max((x for x, _, _ in labels), default=0.0)
+    ends = sorted((label for label in labels if label[0] == right), key=lambda label: label[1])
+    heights = [y for _, y, _ in ends]
+    for _ in range(50):  # push neighbours apart, half the overlap each
+        for i in range(len(heights) - 1):
+            overlap = LABEL_GAP - (heights[i + 1] - heights[i])
+            if overlap > 1e-6:
+                heights[i] -= overlap / 2
+                heights[i + 1] += overlap / 2
+    placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
+    placed += [label for label in labels if label[0] != right]
+    for x, y, line in placed:
+        text = format_rate(line.lr)
+        if line.ended:
+            text += " diverged" if line.n_seeds == 1 else f" {len(line.ended)}/{line.n_seeds} diverged"
+        ax.annotate(
+            text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
+            color=colours[line.lr] if line.lr != best else palette.INK, fontsize=9.5,
+            fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _colour_bar(axes: Sequence[Axes], lrs: Sequence[float]) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+
+    figure = axes[0].get_figure()
+    assert figure is not None
+    mappable = ScalarMappable(norm=LogNorm(min(lrs), max(lrs)), cmap=palette.ramp())
+    bar = figure.colorbar(mappable, ax=list(axes), pad=0.015, fraction=0.025, aspect=30)
+    bar.set_label("learning rate", color=palette.INK)
+    bar.outline.set_visible(False)  # type: ignore[operator]

@@ -1,0 +1,73 @@
+"""Figures by name: drawn on axes that are given, or made and saved as PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.figure
+import matplotlib.style
+import numpy as np
+
+from etude.errors import DiskError, SpecError, nearest
+from etude.present import curves
+from etude.result import Result
+
+FORMATS = ("png", "svg", "pdf")
+# Text stays text in SVG (in the page's font) and in PDF; salted ids make two drawings of one result the same file.
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "etude", "pdf.fonttype": 42, "font.size": 10, "figure.facecolor": "white",
+}  # fmt: skip
+_METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]] = {
+    "curves": (curves.draw, 2, (11.0, 4.0)),  # drawn by, panels, inches
+}
+
+
+def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
+    """Draw a figure on ``ax`` (as many axes as it has panels), or on new ones from pyplot, and return the axes.
+
+    Raises `SpecError` for a figure that there is not, or for another number of axes.
+    """
+    drawn_by, panels, size = _known(figure)
+    with matplotlib.rc_context(STYLE):
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(1, panels, figsize=size, layout="constrained")
+        axes = list(np.atleast_1d(ax).ravel())
+        if len(axes) != panels:
+            raise SpecError(f"plot: figure {figure!r} wants {panels} axes, got {len(axes)}")
+        drawn_by(axes, result)
+    return ax
+
+
+def save(result: Result, figure: str, path: Path) -> Path:
+    """Draw a figure into a file whose ending names the format; the file is there whole or not at all."""
+    drawn_by, panels, size = _known(figure)
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise SpecError(f"plot: expected a file that ends in .png, .svg or .pdf, got {path.name!r}")
+    partial = path.with_name(f".{path.name}.partial")
+    with matplotlib.rc_context(STYLE):
+        made = matplotlib.figure.Figure(figsize=size, layout="constrained")
+        axes = made.subplots(1, panels, squeeze=False)[0]
+        drawn_by(list(axes), result)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise DiskError(f"{path}: the figure cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _known(figure: str) -> tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]:
+    if figure not in FIGURES:
+        raise SpecError(f"plot: no figure is named {figure!r}{nearest(figure, FIGURES)}")
+    return FIGURES[figure]

@@ -1,0 +1,279 @@
+"""The terminal: a live table while a study trains, plain lines where the output is no terminal, and what a run says."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from etude.result import Result, reason_of
+from etude.spec.rates import format_rate
+from etude.store import StoredTrial
+
+if TYPE_CHECKING:
+    from etude.runner import Event
+    from etude.spec.trial import Trial
+
+SETTLING_S = 5.0  # before that the speed is not known well enough to tell the time left
+VERDICT_STYLES = {
+    "good": "bold green", "too low": "blue", "too high": "yellow", "unstable": "yellow", "diverged": "red",
+    "undetermined": "dim",
+}  # fmt: skip
+
+
+@dataclass
+class _Row:
+    lr: float
+    seed: int
+    step: int
+    end: int
+    status: str
+    train_loss: float | None = None
+    score: float | None = None
+    epoch: float = 0.0
+    speed: float = 0.0  # steps a second, training and evaluation together
+
+
+@dataclass
+class Progress:
+    """Listens to a run's events. As a context it shows them: a live table on a terminal, else a line an evaluation."""
+
+    console: Console
+    quiet: bool = False
+    rows: dict[Trial, _Row] = field(default_factory=dict)
+    _live: Live | None = None
+    _metric: str = ""
+    _seeds: int = 1
+    _workers: int = 1
+    _began: float = 0.0
+    _done_before: int = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        from etude.runner import Advanced, Failed, Started
+
+        if self.quiet:
+            return
+        if isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Advanced):
+            self._advance(event)
+        elif isinstance(event, Failed):
+            self.rows[event.trial].status = "failed"
+            if self._live is None:
+                self.console.print(f"LR={event.trial.lr} | failed: {event.reason}", markup=False, highlight=False)
+        if self._live is not None:
+            self._live.update(self.table())
+
+    def _start(self, event: Any) -> None:
+        from etude.spec.trial import Trial
+
+        study, console = event.study, self.console
+        self._metric = study.objective.metric
+        self._seeds, self._workers = len(study.seeds), event.plan.workers
+        self._began = time.monotonic()
+        for t in event.trials:
+            row = _Row(t.lr, t.seed, t.step, t.end_step, t.status)
+            if t.evaluations:
+                self._take(row, t.evaluations[-1])
+            self.rows[Trial(lr=t.lr, seed=t.seed, horizon=t.horizon)] = row
+        self._done_before = sum(row.step for row in self.rows.values())
+        if not event.missing:
+            console.print(f"{event.directory} is complete: nothing is left to train.", highlight=False, markup=False)
+            return
+        going = "going on with" if event.resumed else "training"
+        console.print(
+            f"etude: {going} {study.name}, {event.missing} trial{'s' * (event.missing != 1)} into {event.directory} "
+            f"({event.plan}: {event.plan.reason})",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        for notice in event.notices:
+            console.print(notice, style="dim", highlight=False, markup=False, soft_wrap=True)
+        if console.is_terminal:
+            self._live = Live(self.table(), console=console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def _advance(self, event: Any) -> None:
+        row, history = self.rows[event.trial], event.history
+        row.step, row.end = event.step, event.end_step
+        row.status = "diverged" if history.diverged is not None else "completed" if row.step >= row.end else "running"
+        if history.wall_s > 0:
+            row.speed = (history.last_step - history.first_step) / history.wall_s
+        for e in history.evaluations:
+            self._take(row, e)
+            if self._live is None and e.step:
+                self.console.print(self._plain(event.trial, e), highlight=False, markup=False, soft_wrap=True)
+        if self._live is None and history.diverged is not None:
+            self.console.print(
+                f"LR={event.trial.lr} | the loss stopped being finite at step {history.diverged}",
+                highlight=False, markup=False,
+            )  # fmt: skip
+
+    def _plain(self, trial: Trial, e: Any) -> str:
+        seed = f" | seed {trial.seed}" if self._seeds > 1 else ""
+        name = {"val_accuracy": "Acc", "val_loss": "Val loss"}.get(self._metric, self._metric)
+        loss = math.nan if e.train_loss is None else e.train_loss
+        score = e.metrics.get(self._metric, math.nan)
+        return f"LR={trial.lr}{seed} | Epoch {e.epoch:.4g}: Loss={loss:.4f}, {name}={score:.4f}"
+
+    def _take(self, row: _Row, e: Any) -> None:
+        row.train_loss, row.score, row.epoch = e.train_loss, e.metrics.get(self._metric), e.epoch
+
+    def table(self) -> Group:
+        """Return the live table; on a small terminal the trials under way come first."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name, justify in (("rate", "right"), ("seed", "right"), ("", "left"), ("epoch", "right"), ("loss", "right"),
+                              (self._metric.removeprefix("val_").replace("_", " "), "right"), ("steps/s", "right"),
+                              ("", "left")):  # fmt: skip
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        room = max(3, self.console.size.height - 5)
+        rows = list(self.rows.values())
+        shown = rows
+        if len(rows) > room:
+            order = {"running": 0, "failed": 1, "diverged": 2, "paused": 3, "pending": 4, "completed": 5}
+            shown = sorted(rows, key=lambda row: order.get(row.status, 6))[: room - 1]
+        for row in shown:
+            table.add_row(
+                format_rate(row.lr), str(row.seed), ProgressBar(total=row.end, completed=row.step, width=24),
+                f"{row.epoch:.3g}", _number(row.train_loss), _number(row.score),
+                f"{row.speed:.0f}" if row.speed and row.status == "running" else "", Text(row.status, style="dim"),
+            )  # fmt: skip
+        rest = [Text(f"… and {len(rows) - len(shown)} more", style="dim")] if len(shown) < len(rows) else []
+        return Group(table, *rest, Text(self.summary(), style="bold"))
+
+    def summary(self) -> str:
+        """Say what is done, what is left, and the time left once the speed is known."""
+        rows = self.rows.values()
+        ended = [row for row in rows if row.status in ("completed", "diverged", "failed")]
+        left = sum(row.end - row.step for row in rows if row not in ended)
+        done = sum(row.step for row in rows)
+        elapsed = time.monotonic() - self._began
+        text = f"{len(ended)} of {len(self.rows)} trials done, {done:,} steps done, {left:,} left"
+        if elapsed > SETTLING_S and done > self._done_before and left:
+            text += f", about {duration(left * elapsed / (done - self._done_before))} to go"
+        return text
+
+
+def duration(seconds: float) -> str:
+    """Write ``45 s``, ``3 min 10 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}" if math.isfinite(value) else "not finite"
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Print what a run says: its rates with verdicts, expected beside observed, the recommendation and what would sharpen it."""
+    study = result.study
+    say: Callable[[str], None] = lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)  # noqa: E731
+    seeds = study["seeds"]
+    console.print(
+        Text(f"{study['name']}", style="bold")
+        + Text(
+            f": {study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}, {result.horizon:g} epochs, "
+            f"{len(study['lrs'])} rate{'s' * (len(study['lrs']) != 1)} × {len(seeds)} seed{'s' * (len(seeds) != 1)}, "
+            f"decided by {study_objective(result)}"
+        ),
+        soft_wrap=True,
+    )
+    console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
+    expected = [rate for rate in result.analysis["rates"] if rate["expected"]]
+    if expected:
+        console.print(_expectations(result, expected))
+        console.print()
+    answer = result.recommendation
+    say(answer.conclusion)
+    if answer.lr is not None:
+        say(f"Margin: {result.analysis['margin_text']} counts as equal ({result.analysis['margin_source']}).")
+    if answer.provisional and answer.provisional_reason:
+        say(f"Provisional: {answer.provisional_reason}.")
+    if result.chosen_on_test_set:
+        say(f"Chosen on {result.chosen_on_test_set}: held-out training data would be the cleaner judge (--holdout 5000).")
+    for trial in result.judged:
+        for test in trial.tests:
+            if trial.lr == answer.lr and test.step == trial.step:
+                values = ", ".join(f"{name} {value:.4f}" for name, value in test.metrics.items())
+                say(f"On the test set, once: rate {format_rate(trial.lr)}, seed {trial.seed}: {values}.")
+    failed = [trial for trial in result.stored.trials if trial.status == "failed"]
+    for trial in failed[:3]:
+        say(f"Failed: rate {format_rate(trial.lr)}, seed {trial.seed}: {reason_of(trial)}")
+    if len(failed) > 3:
+        say(f"… and {len(failed) - 3} more failed trials (etude show --json has them all).")
+    unfinished = [t for t in result.stored.trials if t.status in ("pending", "running", "paused")]
+    if unfinished:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
+        say(f"Not finished: {counts}.")
+    others = len(result.stored.trials) - len(result.judged)
+    if others:
+        say(f"Also stored: {others} trial{'s' * (others != 1)} of another horizon.")
+    if answer.next_command:
+        say(f"Next, {answer.next_reason}: {answer.next_command}")
+
+
+def study_objective(result: Result) -> str:
+    """Write ``the largest val_accuracy``."""
+    return f"the {'largest' if result.objective['direction'] == 'maximize' else 'smallest'} {result.objective['metric']}"
+
+
+def _verdicts(result: Result) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    table.add_column("rate", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("what happened")
+    for rate in result.analysis["rates"]:
+        chosen = rate["lr"] == result.recommendation.lr
+        table.add_row(
+            Text(format_rate(rate["lr"]), style="bold" if chosen else ""),
+            Text(rate["verdict"], style=VERDICT_STYLES[rate["verdict"]]),
+            Text(rate["reason"]),
+        )
+    return table
+
+
+def _expectations(result: Result, rates: list[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    for name in ("rate", "expected", "observed", ""):
+        table.add_column(name, justify="right" if name == "rate" else "left")
+    for rate in rates:
+        for i, part in enumerate(rate["expected"]["parts"]):
+            table.add_row(format_rate(rate["lr"]) if i == 0 else "", *_part(part), part["outcome"])
+    return table
+
+
+def _part(part: dict[str, Any]) -> tuple[str, str]:
+    if part["of"] == "verdict":
+        return " or ".join(part["expected"]), part["observed"]
+    low, high = part["expected"]
+    observed = "nothing" if part["observed"] is None else f"{part['observed']:.4g}"
+    return f"{part['of']} {low:g} to {high:g}", observed
+
+
+def trial_rows(trials: tuple[StoredTrial, ...]) -> str:
+    """Count trials by status, for the list of runs."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
