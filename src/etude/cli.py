@@ -41,7 +41,9 @@ BatchSize = Annotated[str | None, typer.Option(help="Examples in a batch.")]
 Optimizer = Annotated[str | None, typer.Option(help="A class of torch.optim: adam, adamw, sgd, …")]
 OptimizerOptions = Annotated[str | None, typer.Option(help="momentum=0.9,nesterov=true")]
 Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine; the study's rate is the peak.")]
-Holdout = Annotated[str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")]
+Holdout = Annotated[
+    str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")
+]
 TaskOptions = Annotated[str | None, typer.Option(help="Options of a built-in task, such as root=DIR for mnist.")]
 ObjectiveOption = Annotated[str | None, typer.Option(help="What decides: val_loss, max:val_f1, …")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="auto, inline or processes.")]
@@ -50,12 +52,14 @@ Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu or
 Out = Annotated[Path | None, typer.Option(help="The run directory; runs/NAME if not said.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell trials, steps, time and disk; train nothing.")]
-Run = Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the latest under runs/ if not said.")]
+Run = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the latest under runs/ if not said.")
+]
 
 
 @app.command()
 def run(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A built-in task or a TOML file; the reference study if not said.")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A built-in task or a TOML file; none: the reference study.")] = None,
     lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
     optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
     evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
@@ -143,7 +147,9 @@ def list_runs(
             print(error)
             continue
         study = stored.study
-        print(f"{directory}  {study['task']}, {study['recipe']['optimizer']}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}")
+        print(
+            f"{directory}  {study['task']}, {study['recipe']['optimizer']}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}"
+        )
 
 
 @app.command("tasks")
@@ -155,7 +161,9 @@ def list_tasks() -> None:
         module = tasks.module(name)
         facts = module.FACTS
         print(f"{name:10} {module.SUMMARY}")
-        print(f"{'':10} {facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters")
+        print(
+            f"{'':10} {facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters"
+        )
 
 
 @app.command()
@@ -174,7 +182,9 @@ def doctor(
     plan.check(executor, workers)
     chosen = plan.choose(executor, workers, plan.choose_device(device), n_trials=3, seconds=60.0)
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
-    print(f"etude     {etude.__version__}, Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}")
+    print(
+        f"etude     {etude.__version__}, Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}"
+    )
     print(f"machine   {platform.platform()}, {plan.cores()} cores, {torch.backends.cpu.get_cpu_capability()}")
     print(f"CUDA      {cuda}")
     print(f"executor  {chosen}: {chosen.reason} (for a study of three trials of some seconds)")

@@ -130,7 +130,9 @@ class Result:
             names = sorted({name for e in evaluations for name in e.metrics} | {self.objective["metric"]})
             nan = math.nan
             metrics = {n: np.array([e.metrics.get(n, nan) for e in evaluations], float) for n in names}
-            metrics["train_loss"] = np.array([nan if e.train_loss is None else e.train_loss for e in evaluations], float)
+            metrics["train_loss"] = np.array(
+                [nan if e.train_loss is None else e.train_loss for e in evaluations], float
+            )
             errors = {n: np.array([e.standard_errors.get(n, nan) for e in evaluations], float) for n in metrics}
             loss = np.frombuffer(steps.get(trial.id, {}).get("loss", b""), "<f4").astype(float)
             curves.append(
@@ -246,7 +248,11 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values, format 1: what ``etude show --json`` prints."""
         dynamics = {(t["lr"], t["seed"]): t["dynamics"] for t in self.analysis["trials"]}
-        objective = {**self.objective, "margin": self.analysis["margin"], "margin_source": self.analysis["margin_source"]}
+        objective = {
+            **self.objective,
+            "margin": self.analysis["margin"],
+            "margin_source": self.analysis["margin_source"],
+        }
         answer = self.recommendation
         made: dict[str, Any] = store.plain(
             {

@@ -139,7 +139,8 @@ def run(
         merged = _merged(study, prepared.stored)
         writer.begin(merged.to_dict(), prepared.identity, _environment(prepared), prepared.seeds)
         writer.request(
-            (r.trial.lr, r.trial.seed, r.trial.horizon, r.epochs, prepared.setup.steps(r.epochs)) for r in prepared.requests
+            (r.trial.lr, r.trial.seed, r.trial.horizon, r.epochs, prepared.setup.steps(r.epochs))
+            for r in prepared.requests
         )
         _train(writer, prepared, on_event)
         result = Result.load(directory)
@@ -436,7 +437,9 @@ def _carry_all(
         waiting = [one for one in wanted if not one.ended and one.trial not in under_way]
         waiting.sort(key=lambda one: (one.share, one.trial.seed, one.trial.lr))
         for one in waiting[: executor.slots - len(under_way)] if not interrupted.is_set() else ():
-            executor.submit(_slice(writer, one, SLICE_S if math.isinf(switch_s) else max(SLICE_S, switch_s / SWITCH_SHARE)))
+            executor.submit(
+                _slice(writer, one, SLICE_S if math.isinf(switch_s) else max(SLICE_S, switch_s / SWITCH_SHARE))
+            )
             under_way.add(one.trial)
 
     while True:
@@ -453,7 +456,9 @@ def _carry_all(
         if not any_progress and len(failures) >= min(len(wanted), executor.slots + 1):
             _store_all(writer, by_trial, outcomes, on_event)
             if len({failure.reason for failure in failures}) == 1:
-                raise TrainingError(f"the first {len(failures)} trials all failed alike, so the study stopped: {failures[0].reason}")
+                raise TrainingError(
+                    f"the first {len(failures)} trials all failed alike, so the study stopped: {failures[0].reason}"
+                )
             continue
         # The workers get new slices before these are committed, so that no core waits for the disk. A slice that starts
         # from an uncommitted checkpoint has it in hand.

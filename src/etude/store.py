@@ -141,9 +141,13 @@ def read(directory: Path) -> Stored:
         row = db.execute("SELECT study, identity, created, revision, writer FROM study").fetchone()
         live = _is_live(row[4])
         evaluations = _by_trial(
-            db.execute("SELECT trial, step, epoch, train_loss, metrics, standard_errors FROM evaluations ORDER BY trial, step")
+            db.execute(
+                "SELECT trial, step, epoch, train_loss, metrics, standard_errors FROM evaluations ORDER BY trial, step"
+            )
         )
-        tests = _by_trial(db.execute("SELECT trial, step, 0, NULL, metrics, standard_errors FROM tests ORDER BY trial, step"))
+        tests = _by_trial(
+            db.execute("SELECT trial, step, 0, NULL, metrics, standard_errors FROM tests ORDER BY trial, step")
+        )
         trials = []
         for one in db.execute(
             "SELECT id, lr, seed, horizon, epochs, ends, step, wall_s, checkpoint, diverged, failure, traceback FROM trials"
@@ -261,7 +265,8 @@ class Writer:
         with self._transaction() as db:
             for lr, seed, horizon, epochs, end_step in trials:
                 known = db.execute(
-                    "SELECT id, epochs, ends FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?", (lr, seed, horizon)
+                    "SELECT id, epochs, ends FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?",
+                    (lr, seed, horizon),
                 ).fetchone()
                 if known is None:
                     db.execute(
@@ -287,7 +292,9 @@ class Writer:
             with self._transaction() as db:
                 before = db.execute("SELECT step, checkpoint FROM trials WHERE id = ?", (trial.id,)).fetchone()
                 if before[0] != history.first_step:
-                    raise StoreError(f"{self.directory}: trial {folder} is at step {before[0]}, not {history.first_step}")
+                    raise StoreError(
+                        f"{self.directory}: trial {folder} is at step {before[0]}, not {history.first_step}"
+                    )
                 if history.last_step > history.first_step:
                     arrays = (history.loss, history.grad_norm, history.update_ratio)
                     db.execute(
@@ -323,7 +330,8 @@ class Writer:
         """Store the test metrics of a trial at the step it has reached."""
         with self._transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO tests VALUES (?, ?, ?, ?)", (trial.id, trial.step, _json(metrics), _json(errors))
+                "INSERT OR REPLACE INTO tests VALUES (?, ?, ?, ?)",
+                (trial.id, trial.step, _json(metrics), _json(errors)),
             )
             db.execute("UPDATE study SET revision = revision + 1")
 
@@ -420,7 +428,9 @@ def _check_place(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise StoreError(f"{directory}: expected a directory to write to, got a file; choose another --out")
     try:
-        strange = sorted(path.name for path in directory.iterdir() if path.name not in OURS) if directory.exists() else []
+        strange = (
+            sorted(path.name for path in directory.iterdir() if path.name not in OURS) if directory.exists() else []
+        )
     except OSError as error:
         raise StoreError(f"{directory}: cannot be read: {error.strerror}") from None
     if strange and not exists(directory):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,9 @@ def analyse(
             reason=sentence(e, scale),
             evidence=asdict(e),
             n_trials=e.n_trials,
-            expected=_compare(expected[lr], e, by_rate[lr], curve_of, horizon_step) if expected and lr in expected else None,
+            expected=_compare(expected[lr], e, by_rate[lr], curve_of, horizon_step)
+            if expected and lr in expected
+            else None,
         )
         for lr, e in evidence.items()
     )
@@ -97,7 +99,9 @@ def _gains(curves: Sequence[Curve], metric: str, sign: int) -> tuple[float, floa
     return max(gain, 0.01 * start), score_gain
 
 
-def _read_trial(curve: Curve, metric: str, sign: int, gain: float, score_gain: float, horizon_step: int) -> TrialReading:
+def _read_trial(
+    curve: Curve, metric: str, sign: int, gain: float, score_gain: float, horizon_step: int
+) -> TrialReading:
     word, evidence = dynamics.classify(curve, metric, sign, gain, score_gain)
     reached = len(curve.steps) > 0 and curve.steps[-1] >= horizon_step and curve.status != "diverged"
     score = curve.at(metric, horizon_step)[0] if reached else math.nan
@@ -134,10 +138,8 @@ def _rate_evidence(
         p_within = noise.probability_below(gap, gap_error, delta, spread.df)
         p_worse = 1 - p_within
         lost = any(_is_lost(trial, curve_of) for trial in trials)
-        if lr == best or (p_within >= WITHIN and not lost):
-            grade = "within"
-        else:
-            grade = "worse" if p_worse >= WORSE else "unresolved"
+        apart = "worse" if p_worse >= WORSE else "unresolved"
+        grade = "within" if lr == best or (p_within >= WITHIN and not lost) else apart
     dynamic = [trial.evidence for trial in trials if trial.dynamics is not None]
     diverged = [curve.diverged_step for curve in curves if curve.status == "diverged"]
     return RateEvidence(
@@ -183,8 +185,6 @@ def _with_verdicts(evidence: Mapping[float, RateEvidence]) -> dict[float, RateEv
     if not within:  # no rate has learned: what never moved is below whatever broke
         broke = [lr for lr, e in evidence.items() if e.n_diverged + e.n_collapsed > 0]
         low = high = min(broke, default=math.inf)
-    from dataclasses import replace
-
     return {lr: replace(e, verdict=_verdict(lr, e, low, high)) for lr, e in evidence.items()}
 
 
@@ -272,7 +272,7 @@ def _recommend(
             for r in rates if r.lr not in within and r.verdict != "undetermined"]  # fmt: skip
     conclusion = f"Train at {_rate(best)}: it reaches {reached} in {epochs_text(e.epochs)}"
     if len(tried) == 1:
-        conclusion = f"{_rate(best)} reaches {reached} in {epochs_text(e.epochs)}; with one rate tried there is nothing to compare it with"
+        conclusion = f"{_rate(best)} reaches {reached} in {epochs_text(e.epochs)}; one rate alone compares with nothing"
     elif said:
         conclusion += "; " + _listed(said)
     unresolved = [lr for lr in tried if evidence[lr].grade == "unresolved"]
@@ -312,7 +312,9 @@ def _next(
     if one_seed:
         return NextRun(why="more seeds measure the run-to-run noise", seeds=3)
     if unresolved:
-        return NextRun(why=f"more seeds would tell {_listed([_rate(lr) for lr in unresolved])} from the best", seeds=n_trials + 2)
+        return NextRun(
+            why=f"more seeds would tell {_listed([_rate(lr) for lr in unresolved])} from the best", seeds=n_trials + 2
+        )
     position = tried.index(best)
     between = [
         _round(math.sqrt(a * b))

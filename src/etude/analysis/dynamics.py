@@ -19,7 +19,9 @@ from etude.analysis.values import Curve, Floats
 STALLED_MOVE = 0.02  # of the gain: a trial that never got further from its start has not moved
 COLLAPSED_PROGRESS = 0.05  # of the gain: no better than at the start
 FALSE_ALARM = 0.1  # chance that the flat curve of a settled trial shows a setback anywhere
-EVALUATION_CORRELATION = 0.5  # of two evaluations of one trial: they see the same examples and err on many of them alike
+EVALUATION_CORRELATION = (
+    0.5  # of two evaluations of one trial: they see the same examples and err on many of them alike
+)
 SETBACK_SHARE = 0.25  # setbacks of this share of all movement after the first evaluation make a curve restless
 BLOCKS, SMALLEST_BLOCK = 20, 8
 BLOCK_SIGNIFICANT, BLOCK_RISE = 4.0, 0.05  # standard errors, and of the gain

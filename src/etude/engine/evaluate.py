@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,15 +85,20 @@ def _checked(name: str, values: Any, size: int) -> Tensor:
             f"task.metrics[{name!r}]: expected values by example, shape ({size},), or a scalar, "
             f"got shape {tuple(values.shape)}"
         )
-    return values.double().flatten(1).mean(1) if values.ndim > 1 else values
+    return _rows(values)  # (B, …) to (B,)
 
 
 def _agrees(values: Tensor, loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     """Whether the mean of the values by example is the batch's own loss (it is not, with class weights or padding)."""
     if values.ndim == 0 or values.shape[0] != len(targets):
         return False
-    mean, own = values.double().flatten(1).mean(1).mean() if values.ndim > 1 else values.double().mean(), loss(outputs, targets).double()
+    mean, own = _rows(values).double().mean(), loss(outputs, targets).double()
     return bool(torch.isclose(mean, own, rtol=1e-4, atol=1e-7, equal_nan=True))
+
+
+def _rows(values: Tensor) -> Tensor:
+    """Return one value an example: (B, …) to (B,)."""
+    return values if values.ndim == 1 else torch.mean(values.double().flatten(1), 1)
 
 
 def by_example(loss: Loss) -> Loss | None:
@@ -108,4 +113,5 @@ def by_example(loss: Loss) -> Loss | None:
         reduction = inspect.signature(loss).parameters.get("reduction")
     except (TypeError, ValueError):
         return None
-    return partial(loss, reduction="none") if reduction is not None and reduction.default == "mean" else None
+    unreduced = partial(cast(Callable[..., Tensor], loss), reduction="none")
+    return unreduced if reduction is not None and reduction.default == "mean" else None

@@ -12,7 +12,7 @@ class UpdateMeter:
     """Measures one optimizer step: call `before` once the gradients are there, step, then call `after`."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.parameters = list(parameters)
+        self.parameters: list[Tensor] = list(parameters)
         self.moved = [torch.empty_like(parameter) for parameter in self.parameters]
         self.grad_norm: Tensor
 
@@ -31,5 +31,6 @@ class UpdateMeter:
         return grad_norm, update / weight if weight else float("nan")
 
 
-def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norm: Tensor = torch.stack(torch._foreach_norm(tensors)).norm()
+    return norm

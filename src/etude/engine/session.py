@@ -97,9 +97,7 @@ class Session:
             session._restore(state.unpack(checkpoint, session.device))
         return session
 
-    def run(
-        self, until_step: int, *, seconds: float = math.inf, stop: Callable[[], bool] = lambda: False
-    ) -> History:
+    def run(self, until_step: int, *, seconds: float = math.inf, stop: Callable[[], bool] = lambda: False) -> History:
         """Train steps (step, until_step], with the evaluations due in them, and return what was recorded.
 
         Ends earlier when the loss stops being finite, after the first step past ``seconds``, or when ``stop()``.

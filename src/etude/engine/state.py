@@ -68,7 +68,7 @@ def weights_digest(model: nn.Module) -> str:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         if tensor.ndim:
-            hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         else:
             hashed.update(repr(tensor.item()).encode())
     return hashed.hexdigest()

@@ -48,7 +48,9 @@ def choose_device(device: str) -> str:
     if kind not in ("cpu", "cuda"):
         raise SpecError(f"device: no device is named {device!r}{nearest(device, ('auto', 'cpu', 'cuda'))}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise SpecError(f"device: expected a CUDA device for {device!r}, and torch {torch.__version__} sees none; use cpu")
+        raise SpecError(
+            f"device: expected a CUDA device for {device!r}, and torch {torch.__version__} sees none; use cpu"
+        )
     return device
 
 
@@ -84,7 +86,9 @@ def choose(executor: str, workers: int | None, device: str, *, n_trials: int, se
         chosen, reason = "processes", f"{n_trials} trials to train on {available} cores"
     if chosen == "inline":
         # On a GPU the CPU threads only feed it.
-        return Plan(executor="inline", workers=1, threads=1 if device == "cpu" else available, device=device, reason=reason)
+        return Plan(
+            executor="inline", workers=1, threads=1 if device == "cpu" else available, device=device, reason=reason
+        )
     count = workers or max(1, min(available, n_trials))
     return Plan(executor="processes", workers=count, threads=1, device=device, reason=reason)
 

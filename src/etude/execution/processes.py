@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import torch
-import torch.multiprocessing  # registers how tensors in shared memory are handed over  # noqa: F401
+import torch.multiprocessing  # registers how tensors in shared memory are handed over
 
 from etude.engine.session import Setup
 from etude.errors import SpecError
@@ -47,7 +47,7 @@ class Processes:
         self.slots = workers
         self.threads = threads
         self._payload = sharing.dump(setup)
-        self._stop = torch.zeros(1, dtype=torch.uint8).share_memory_()
+        self._stop = torch.zeros(1, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._context = multiprocessing.get_context(METHOD)
         warm()
         self._workers: list[_Worker] = []
@@ -124,9 +124,6 @@ class Processes:
         return dataclasses.replace(outcome, work=work)
 
     def _after_death(self, one: _Worker, work: Slice) -> Outcome | None:
-        if one.begun.done() and isinstance(error := one.begun.exception(), Exception):
-            if not isinstance(error, BrokenProcessPool):
-                raise SpecError(f"study.task: cannot be received by a worker process ({error})") from error
         deaths = one.deaths + 1
         self._replace(one)
         one.deaths = deaths

@@ -38,7 +38,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return None
         if tensor.numel() * tensor.element_size() < LARGE_BYTES or not tensor.is_contiguous():
             return None
-        copy = torch.empty_like(tensor).share_memory_()  # the caller's own stays where it is
+        copy = torch.empty_like(tensor).share_memory_()  # type: ignore[no-untyped-call]  # the caller's own stays where it is
         self.shared.append(copy.copy_(tensor))
         self._alive.append(thing)
         self._seen[id(thing)] = len(self.shared) - 1, kind

@@ -14,7 +14,7 @@ import sys
 import threading
 
 import torch
-import torch._dynamo  # making the first optimizer imports it, which takes seconds: once here, before the fork  # noqa: F401
+import torch._dynamo  # making the first optimizer imports it, which takes seconds: once here, before the fork
 from torch import Tensor
 
 from etude.execution import sharing
@@ -61,4 +61,4 @@ def quiet_allocator() -> bool:
     m_trim_threshold, m_top_pad, m_mmap_threshold, mib = -1, -2, -3, 1 << 20
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((m_mmap_threshold, 32 * mib), (m_trim_threshold, 512 * mib), (m_top_pad, 64 * mib))
-    return all([mallopt(which, size) for which, size in settings])
+    return all([mallopt(which, size) for which, size in settings])  # noqa: C419 - all of them are to be called

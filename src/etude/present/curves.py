@@ -74,7 +74,7 @@ def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
     flat = np.concatenate(values) if values else np.empty(0)
     flat = flat[np.isfinite(flat)]
     share = metric != "train_loss" and result.objective["direction"] == "maximize" and bool(len(flat))
-    share = share and 0 <= flat.min() and flat.max() <= 1
+    share = share and flat.min() >= 0 and flat.max() <= 1
     if not len(flat):
         return Panel(title=title, ylabel=ylabel, share=share, lines=lines, limits=None, logarithmic=False)
     if share:
@@ -155,7 +155,7 @@ def draw_panel(ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: fl
 
 
 def _frame(ax: Axes, panel: Panel, horizon: float) -> None:
-    ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="semibold", color=palette.INK, pad=10)
+    ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
     ax.set_xlabel("epoch", color=palette.INK)
     ax.set_ylabel(panel.ylabel, color=palette.INK)
     if panel.logarithmic and panel.share:
@@ -230,4 +230,4 @@ def _colour_bar(axes: Sequence[Axes], lrs: Sequence[float]) -> None:
     mappable = ScalarMappable(norm=LogNorm(min(lrs), max(lrs)), cmap=palette.ramp())
     bar = figure.colorbar(mappable, ax=list(axes), pad=0.015, fraction=0.025, aspect=30)
     bar.set_label("learning rate", color=palette.INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)

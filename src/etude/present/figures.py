@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from etude.result import Result
 
 FORMATS = ("png", "svg", "pdf")
 # Text stays text in SVG (in the page's font) and in PDF; salted ids make two drawings of one result the same file.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "etude", "pdf.fonttype": 42, "font.size": 10, "figure.facecolor": "white",
 }  # fmt: skip
 _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -39,6 +38,7 @@ def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(1, panels, figsize=size, layout="constrained")
+        made.get_layout_engine().set(w_pad=0.1, wspace=0.04)  # type: ignore[union-attr, call-arg]
         axes = list(np.atleast_1d(ax).ravel())
         if len(axes) != panels:
             raise SpecError(f"plot: figure {figure!r} wants {panels} axes, got {len(axes)}")
@@ -55,12 +55,13 @@ def save(result: Result, figure: str, path: Path) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     with matplotlib.rc_context(STYLE):
         made = matplotlib.figure.Figure(figsize=size, layout="constrained")
+        made.get_layout_engine().set(w_pad=0.1, wspace=0.04)  # type: ignore[union-attr, call-arg]
         axes = made.subplots(1, panels, squeeze=False)[0]
         drawn_by(list(axes), result)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])
-            os.replace(partial, path)
+            partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise DiskError(f"{path}: the figure cannot be written: {error.strerror or error}") from None

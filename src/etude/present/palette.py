@@ -1,4 +1,4 @@
-"""Colours: rates run from cold to hot over log η, with lightness rising steadily, so that they read in grey and for colour-blind eyes."""
+"""Colours: rates run from cold to hot over log η, lightness rising steadily: it reads in grey and for colour-blind eyes."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def print_result(console: Console, result: Result) -> None:
     console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
     expected = [rate for rate in result.analysis["rates"] if rate["expected"]]
     if expected:
-        console.print(_expectations(result, expected))
+        console.print(_expectations(expected))
         console.print()
     answer = result.recommendation
     say(answer.conclusion)
@@ -211,7 +211,9 @@ def print_result(console: Console, result: Result) -> None:
     if answer.provisional and answer.provisional_reason:
         say(f"Provisional: {answer.provisional_reason}.")
     if result.chosen_on_test_set:
-        say(f"Chosen on {result.chosen_on_test_set}: held-out training data would be the cleaner judge (--holdout 5000).")
+        say(
+            f"Chosen on {result.chosen_on_test_set}: held-out training data would be the cleaner judge (--holdout 5000)."
+        )
     for trial in result.judged:
         for test in trial.tests:
             if trial.lr == answer.lr and test.step == trial.step:
@@ -235,7 +237,9 @@ def print_result(console: Console, result: Result) -> None:
 
 def study_objective(result: Result) -> str:
     """Write ``the largest val_accuracy``."""
-    return f"the {'largest' if result.objective['direction'] == 'maximize' else 'smallest'} {result.objective['metric']}"
+    return (
+        f"the {'largest' if result.objective['direction'] == 'maximize' else 'smallest'} {result.objective['metric']}"
+    )
 
 
 def _verdicts(result: Result) -> Table:
@@ -253,7 +257,7 @@ def _verdicts(result: Result) -> Table:
     return table
 
 
-def _expectations(result: Result, rates: list[dict[str, Any]]) -> Table:
+def _expectations(rates: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     for name in ("rate", "expected", "observed", ""):
         table.add_column(name, justify="right" if name == "rate" else "left")

@@ -30,7 +30,7 @@ def value(field: str) -> Callable[[type[T]], type[T]]:
         checked = made.__init__
 
         @functools.wraps(checked)
-        def __init__(self: Any, **values: Any) -> None:
+        def __init__(self: Any, **values: Any) -> None:  # noqa: N807 - it replaces the class's own
             known = [f.name for f in fields(made)]
             for name in values:
                 if name not in known:

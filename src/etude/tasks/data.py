@@ -43,12 +43,14 @@ class Resident:
         """Yield the batches of ``epoch`` (from 0) in the order of (seed, epoch), from batch ``start`` on."""
         generator = torch.Generator().manual_seed(counted.derive(counted.ORDER, seed, epoch))
         order_N = torch.randperm(len(self), generator=generator).to(self.inputs.device)
-        for index_B in order_N.split(batch_size)[start:]:
+        for index_B in torch.split(order_N, batch_size)[start:]:
             yield self._prepared(self.inputs[index_B]), self.targets[index_B]
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yield all examples once, as they are stored."""
-        for inputs, targets in zip(self.inputs.split(batch_size), self.targets.split(batch_size), strict=True):
+        for inputs, targets in zip(
+            torch.split(self.inputs, batch_size), torch.split(self.targets, batch_size), strict=True
+        ):
             yield self._prepared(inputs), targets
 
     def _prepared(self, inputs: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class Resident:
         hashed = hashlib.blake2b(digest_size=16)
         for tensor in (self.inputs, self.targets):
             hashed.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-            hashed.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+            hashed.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
         return hashed.hexdigest()
 
 
