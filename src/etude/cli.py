@@ -52,6 +52,10 @@ Device = Annotated[str, typer.Option(help="auto (CUDA when there is one), cpu or
 Out = Annotated[Path | None, typer.Option(help="The run directory; runs/NAME if not said.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell trials, steps, time and disk; train nothing.")]
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[STUDY]", help="A built-in task or a TOML file; the reference study if not said."),
+]
 Run = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the latest under runs/ if not said.")
 ]
@@ -59,7 +63,7 @@ Run = Annotated[
 
 @app.command()
 def run(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="A built-in task or a TOML file; none: the reference study.")] = None,
+    study: StudyArgument = None,
     lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
     optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
     evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,

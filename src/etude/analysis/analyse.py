@@ -37,7 +37,7 @@ def analyse(
     curves = sorted(curves, key=lambda curve: (curve.lr, curve.seed))
     sign = 1 if direction == "maximize" else -1
     scale = find_scale(direction, [v for c in curves for v in c.metrics.get(metric, ())])
-    gain, score_gain = _gains(curves, metric, sign)
+    gain, score_gain = _gains(curves, metric, scale)
     trials = [_read_trial(curve, metric, sign, gain, score_gain, horizon_step) for curve in curves]
     # A trial that is lost or stalled has no score that a rate could be recommended for.
     learned = [t for t in trials if math.isfinite(t.score) and t.dynamics not in ("stalled", "collapsed")]
@@ -85,17 +85,22 @@ def analyse(
     )
 
 
-def _gains(curves: Sequence[Curve], metric: str, sign: int) -> tuple[float, float]:
-    """Return the largest improvements over step 0, of the loss (never less than 1 % of it) and of the objective."""
+def _gains(curves: Sequence[Curve], metric: str, scale: Scale) -> tuple[float, float]:
+    """Return the largest improvements over step 0, of the loss and of the objective, the units of progress.
+
+    Neither is less than a small share of where it started: 1 % of the loss, a tenth of the error, so that a study in which
+    nothing has learned does not take noise for progress.
+    """
     gain, score_gain, start = 0.0, 0.0, 1.0
     for curve in curves:
         level = next((curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics), None)
         if level is not None and len(level) and np.isfinite(level[0]):
             start = abs(float(level[0])) or 1.0
             gain = max(gain, float(level[0] - np.nanmin(level)))
-        score = sign * curve.metrics.get(metric, np.empty(0))
+        score = scale.sign * curve.metrics.get(metric, np.empty(0))
         if len(score) and np.isfinite(score[0]):
-            score_gain = max(score_gain, float(np.nanmax(score) - score[0]))
+            least = (0.1 if scale.kind == "share" else 0.01) * scale.level(abs(float(score[0])))
+            score_gain = max(score_gain, least, float(np.nanmax(score) - score[0]))
     return max(gain, 0.01 * start), score_gain
 
 
@@ -201,7 +206,7 @@ def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
     if e.grade == "worse" and lr < low:
         return "too low"
     if e.grade == "worse" and lr > high:
-        return "unstable" if 2 * e.n_restless >= judged or e.n_diverged or e.n_collapsed else "too high"
+        return "unstable" if e.restless or e.n_diverged or e.n_collapsed else "too high"
     return "undetermined"
 
 

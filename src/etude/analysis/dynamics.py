@@ -17,7 +17,8 @@ from etude.analysis.values import Curve, Floats
 
 # docs/verdicts.md has the experiment behind each constant.
 STALLED_MOVE = 0.02  # of the gain: a trial that never got further from its start has not moved
-COLLAPSED_PROGRESS = 0.05  # of the gain: no better than at the start
+COLLAPSED_PROGRESS = 0.05  # of the gain: training and validation loss no better than at the start …
+COLLAPSED_SCORE = 0.5  # … and the objective has less than this share of the best trial's improvement
 FALSE_ALARM = 0.1  # chance that the flat curve of a settled trial shows a setback anywhere
 EVALUATION_CORRELATION = (
     0.5  # of two evaluations of one trial: they see the same examples and err on many of them alike
@@ -33,6 +34,8 @@ class Evidence:
     """The numbers behind a word. Shares are of the study's gain; ``setback`` is in the metric's unit."""
 
     progress: float
+    train_progress: float
+    score_progress: float
     moved: float
     setback: float
     setback_share: float
@@ -59,10 +62,14 @@ def classify(curve: Curve, metric: str, sign: int, gain: float, score_gain: floa
         progress = float((start - level[-1]) / gain)
         moved = float(np.nanmax(np.abs(np.concatenate([level, _settled(blocks)]) - start)) / gain)
         score = sign * curve.metrics[metric]
-        score_progress = (score[-1] - score[0]) / score_gain if score_gain > 0 else 0.0
+        score_progress = float((score[-1] - score[0]) / score_gain) if score_gain > 0 else 0.0
+        train = curve.metrics.get("train_loss", level)
+        train_progress = float((start - train[-1]) / gain)  # a falling training loss tells overfitting from collapse
     setback, share, recoveries = _setbacks(score[1:], curve.errors[metric][1:])
     evidence = Evidence(
         progress=progress,
+        train_progress=progress if not np.isfinite(train_progress) else train_progress,
+        score_progress=score_progress,
         moved=moved,
         setback=setback,
         setback_share=share,
@@ -72,15 +79,15 @@ def classify(curve: Curve, metric: str, sign: int, gain: float, score_gain: floa
         last_change=float(score[-1] - score[-2]),
         last_change_error=float(np.hypot(*curve.errors[metric][-2:])),
     )
-    return _word(evidence, float(score_progress)), asdict(evidence)
+    return _word(evidence), asdict(evidence)
 
 
-def _word(e: Evidence, score_progress: float) -> str:
+def _word(e: Evidence) -> str:
     if e.moved <= STALLED_MOVE:
         return "stalled"
     if (
-        e.progress <= COLLAPSED_PROGRESS
-        and score_progress <= COLLAPSED_PROGRESS
+        max(e.progress, e.train_progress) <= COLLAPSED_PROGRESS
+        and e.score_progress <= COLLAPSED_SCORE
         and e.moved - e.progress >= COLLAPSED_PROGRESS
     ):
         return "collapsed"

@@ -37,6 +37,11 @@ class RateEvidence:
     failure: str | None = None
 
     @property
+    def restless(self) -> bool:
+        """Whether at least half of its seeds oscillate or spike."""
+        return self.n_restless > 0 and 2 * self.n_restless >= self.n_scored
+
+    @property
     def still_improving(self) -> bool:
         """Whether the last interval improved the objective by more than its noise."""
         return self.last_change > max(0.0, 2 * self.last_change_error)
@@ -57,9 +62,9 @@ TABLE: Templates = (
     (lambda e: e.verdict == "unstable" and e.setback > 0, "Restless: fell back by {setback} between two evaluations and ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "unstable", "Restless: its training loss rose again and again; it ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "too high", "Settled at {mean} after {epochs}, {gap} short of the best."),
-    (lambda e: e.verdict == "good" and e.is_best and e.n_restless > 0, "The best: {mean} after {epochs}, though its curve is restless."),
+    (lambda e: e.verdict == "good" and e.is_best and e.restless, "The best: {mean} after {epochs}, though its curve is restless."),
     (lambda e: e.verdict == "good" and e.is_best, "The best: {mean} after {epochs}."),
-    (lambda e: e.verdict == "good" and e.n_restless > 0, "As good as the best: {mean} after {epochs}, though its curve is restless."),
+    (lambda e: e.verdict == "good" and e.restless, "As good as the best: {mean} after {epochs}, though its curve is restless."),
     (lambda e: e.verdict == "good", "As good as the best: {mean} after {epochs}."),
     (lambda e: e.grade == "worse", "{mean} after {epochs}, {gap} short of the best, between rates that do better; more seeds would tell."),
     (lambda e: e.n_scored > 0, "{mean} after {epochs}: the gap of {gap} to the best cannot be told from noise; more seeds would tell."),

@@ -76,8 +76,8 @@ def evaluate(
     return values_by_name, errors
 
 
-def _checked(name: str, values: Any, size: int) -> Tensor:
-    values = torch.as_tensor(values)
+def _checked(name: str, got: Any, size: int) -> Tensor:
+    values: Tensor = torch.as_tensor(got)
     if values.ndim == 0:
         return values
     if values.shape[0] != size:
@@ -104,8 +104,8 @@ def _rows(values: Tensor) -> Tensor:
 def by_example(loss: Loss) -> Loss | None:
     """Return the loss with ``reduction="none"``, or None where it offers no such thing."""
     if isinstance(loss, nn.Module):
-        if getattr(loss, "reduction", None) != "mean":
-            return None
+        if getattr(loss, "reduction", None) != "mean" or getattr(loss, "weight", None) is not None:
+            return None  # with class weights a batch's loss is not the mean of its examples' losses
         unreduced: Any = copy.copy(loss)
         unreduced.reduction = "none"
         return unreduced  # type: ignore[no-any-return]

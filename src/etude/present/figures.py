@@ -10,6 +10,7 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.style
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from etude.errors import DiskError, SpecError, nearest
 from etude.present import curves
@@ -20,6 +21,7 @@ FORMATS = ("png", "svg", "pdf")
 STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "etude", "pdf.fonttype": 42, "font.size": 10, "figure.facecolor": "white",
 }  # fmt: skip
+_LAYOUT = ConstrainedLayoutEngine(w_pad=0.1, wspace=0.04)  # the labels at the lines' ends need room
 _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]] = {
@@ -37,8 +39,7 @@ def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
         if ax is None:
             import matplotlib.pyplot as plt
 
-            _, ax = plt.subplots(1, panels, figsize=size, layout="constrained")
-        made.get_layout_engine().set(w_pad=0.1, wspace=0.04)  # type: ignore[union-attr, call-arg]
+            _, ax = plt.subplots(1, panels, figsize=size, layout=_LAYOUT)
         axes = list(np.atleast_1d(ax).ravel())
         if len(axes) != panels:
             raise SpecError(f"plot: figure {figure!r} wants {panels} axes, got {len(axes)}")
@@ -54,8 +55,7 @@ def save(result: Result, figure: str, path: Path) -> Path:
         raise SpecError(f"plot: expected a file that ends in .png, .svg or .pdf, got {path.name!r}")
     partial = path.with_name(f".{path.name}.partial")
     with matplotlib.rc_context(STYLE):
-        made = matplotlib.figure.Figure(figsize=size, layout="constrained")
-        made.get_layout_engine().set(w_pad=0.1, wspace=0.04)  # type: ignore[union-attr, call-arg]
+        made = matplotlib.figure.Figure(figsize=size, layout=_LAYOUT)
         axes = made.subplots(1, panels, squeeze=False)[0]
         drawn_by(list(axes), result)
         try:

@@ -1,0 +1,46 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint bench validate docs clean
+
+demo: .venv/etude  ## the reference study: table, verdicts and picture, about two minutes on two cores
+	$(BIN)/etude run mnist --out runs/mnist
+
+test: .venv/dev  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/dev  ## style, types, and the walls between the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev  ## speed and memory against the tutorial's loop; about half an hour
+	$(BIN)/python benchmarks/speed.py --out docs/benchmarks/speed.md
+
+validate: .venv/dev  ## the experiments behind the constants of the verdicts
+	$(BIN)/python benchmarks/dynamics.py --out docs/benchmarks/dynamics.md
+
+docs: .venv/docs  ## the documentation as a site, strict about links
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/python:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/etude: .venv/python pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+.venv/dev: .venv/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	touch $@ .venv/etude
+
+.venv/docs: .venv/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
+clean:
+	rm -rf .venv site dist build

@@ -1,0 +1,376 @@
+"""Runs from end to end: extending, resuming, crashing at random moments, Ctrl-C, a full disk."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+import etude
+from etude import runner, store
+from etude.spec.trial import Trial
+
+DIGITS = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=2)
+
+
+def curves(directory):
+    """All that was recorded, by trial, bit for bit."""
+    steps = store.read_steps(directory)
+    return {
+        (t.lr, t.seed, t.horizon): (steps.get(t.id), t.evaluations, t.status, t.step)
+        for t in store.read(directory).trials
+    }
+
+
+def trained(study, directory, **kwargs):
+    """Run, and return the trials that were carried on."""
+    seen = set()
+
+    def on_event(event):
+        if isinstance(event, runner.Advanced):
+            seen.add(event.trial)
+
+    kwargs.setdefault("executor", "inline")
+    result = study.run(directory, on_event=on_event, **kwargs)
+    return seen, result
+
+
+@pytest.fixture
+def tiny_task():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    return etude.Task(
+        model=lambda: nn.Linear(4, 2), train=(x, (x[:, 0] > 0).long()), val=(x, (x[:, 0] > 0).long()),
+        loss=nn.CrossEntropyLoss(), name="tiny",
+    )  # fmt: skip
+
+
+def test_the_same_seed_and_plan_give_the_same_bits_on_every_run_and_executor(tmp_path):
+    study = DIGITS.replace(lrs=[1e-3, 1e-2, 0.1])
+    study.run(tmp_path / "a", executor="inline")
+    study.run(tmp_path / "b", executor="inline")
+    study.run(tmp_path / "c", executor="processes", workers=2)
+    assert curves(tmp_path / "a") == curves(tmp_path / "b") == curves(tmp_path / "c")
+
+
+def test_extending_rates_and_seeds_trains_exactly_the_new_trials(tmp_path):
+    trained(DIGITS, tmp_path / "run")
+    before = curves(tmp_path / "run")
+    seen, result = trained(DIGITS.replace(lrs=[1e-3, 1e-2, 0.1], seeds=2), tmp_path / "run")
+    assert seen == {Trial(lr=0.1, seed=0), *(Trial(lr=lr, seed=1) for lr in (1e-3, 1e-2, 0.1))}
+    after = curves(tmp_path / "run")
+    assert len(after) == 6
+    assert {key: after[key] for key in before} == before
+    assert result.complete
+    assert result.study["lrs"] == [1e-3, 1e-2, 0.1]
+    seen, _ = trained(DIGITS, tmp_path / "run")
+    assert not seen
+
+
+def test_extending_epochs_goes_on_from_the_last_checkpoints_bit_for_bit(tmp_path):
+    trained(DIGITS, tmp_path / "run")
+    before = curves(tmp_path / "run")
+    seen, result = trained(DIGITS.replace(epochs=4), tmp_path / "run")
+    assert len(seen) == 2
+    assert result.horizon == 4
+    trained(DIGITS.replace(epochs=4), tmp_path / "whole")
+    after = curves(tmp_path / "run")
+    assert after == curves(tmp_path / "whole")
+    for key, (arrays, evaluations, _, step) in before.items():
+        assert after[key][0]["loss"][: 4 * step] == arrays["loss"]
+        assert after[key][1][: len(evaluations)] == evaluations
+
+
+def test_one_rate_carried_further_is_evidence_and_not_score(tmp_path):
+    trained(DIGITS, tmp_path / "run")
+    seen, result = trained(DIGITS.replace(lrs=[1e-3], epochs=6), tmp_path / "run")
+    assert seen == {Trial(lr=1e-3, seed=0)}
+    assert result.horizon == 2
+    scores = {t["lr"]: t["score"] for t in result.analysis["trials"]}
+    at_two = next(e for t in result.judged if t.lr == 1e-3 for e in t.evaluations if e.epoch == 2)
+    assert scores[1e-3] == at_two.metrics["val_accuracy"]
+
+
+def test_a_schedule_that_depends_on_the_horizon_makes_other_trials(tmp_path):
+    study = DIGITS.replace(recipe=etude.Recipe(schedule="cosine"))
+    trained(study, tmp_path / "run")
+    notices = []
+    seen = set()
+
+    def on_event(event):
+        if isinstance(event, runner.Started):
+            notices.extend(event.notices)
+        elif isinstance(event, runner.Advanced):
+            seen.add(event.trial)
+
+    result = study.replace(epochs=3).run(tmp_path / "run", executor="inline", on_event=on_event)
+    assert {trial.horizon for trial in seen} == {3}
+    assert any("other trials" in notice for notice in notices)
+    assert len(result.stored.trials) == 4
+    assert {trial.horizon for trial in result.judged} == {3}
+
+
+def test_another_study_in_the_directory_is_refused_by_name_and_left_as_it_was(tmp_path, tiny_task):
+    directory = tmp_path / "run"
+    study = etude.Study(task=tiny_task, lrs=[0.1], epochs=1)
+    trained(study, directory)
+    before = (directory / store.DATABASE).read_bytes()
+    import dataclasses
+
+    def other(**changes):
+        return study.replace(task=dataclasses.replace(tiny_task, **changes))
+
+    x = tiny_task.train.inputs
+    for changed, match in (
+        (study.replace(recipe=etude.Recipe(optimizer="sgd")), "recipe.optimizer is adam there and sgd here"),
+        (study.replace(recipe=etude.Recipe(batch_size=32)), "recipe.batch_size is 64 there and 32 here"),
+        (study.replace(evaluate_every=0.5), "evaluate_every"),
+        (other(train=(x + 1, tiny_task.train.targets)), "data.train.digest"),
+        (other(model=lambda: nn.Sequential(nn.Linear(4, 2))), "seed 0 the model starts from other weights"),
+        (other(loss=lambda o, t: 2 * nn.functional.cross_entropy(o, t)), "the first loss was"),
+    ):
+        with pytest.raises(etude.errors.MismatchError, match=match):
+            trained(changed, directory)
+    assert (directory / store.DATABASE).read_bytes() == before
+
+
+def test_a_trial_whose_code_raises_is_failed_and_the_others_go_on(tmp_path, tiny_task):
+    import dataclasses
+
+    class Fragile(nn.Linear):
+        def forward(self, x):
+            if self.weight.abs().max() > 50:
+                raise RuntimeError("weights too large")
+            return super().forward(x)
+
+    task = dataclasses.replace(tiny_task, model=lambda: Fragile(4, 2))
+    study = etude.Study(task=task, recipe=etude.Recipe(optimizer="sgd", batch_size=16), lrs=[0.1, 1e4], epochs=2)
+    result = study.run(tmp_path / "run", executor="inline")
+    assert result.counts == {"completed": 1, "failed": 1}
+    failed = result.to_dict()["trials"][1]
+    assert "weights too large" in failed["reason"]
+    assert "Traceback" in result.stored.trials[1].traceback
+    assert result.recommendation.lr == 0.1
+
+
+def test_when_the_first_trials_all_fail_alike_the_study_stops(tmp_path, tiny_task):
+    import dataclasses
+
+    calls = []
+
+    class Late(nn.Linear):  # survives the rehearsal, then never works
+        def forward(self, x):
+            calls.append(1)
+            if len(calls) > 12:
+                raise RuntimeError("the moon is full")
+            return super().forward(x)
+
+    task = dataclasses.replace(tiny_task, model=lambda: Late(4, 2))
+    study = etude.Study(task=task, lrs="1e-4..1e-1/9", epochs=50)
+    with pytest.raises(etude.errors.TrainingError, match=r"the first 2 trials all failed alike.*the moon is full"):
+        study.run(tmp_path / "run", executor="inline")
+    assert len(calls) < 40
+    assert {t.status for t in store.read(tmp_path / "run").trials} == {"failed", "pending"}
+
+
+def test_code_that_raises_at_once_leaves_no_run_behind(tmp_path, tiny_task):
+    import dataclasses
+
+    for changes in ({"model": lambda: nn.Linear(5, 2)}, {"loss": lambda o, t: o.nonsense}):
+        study = etude.Study(task=dataclasses.replace(tiny_task, **changes), lrs=[0.1], epochs=1)
+        with pytest.raises(etude.errors.TrainingError, match="before the first step"):
+            study.run(tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_is_gone_is_named(tmp_path):
+    trained(DIGITS, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("lr1e-3*/*.pt"):
+        path.unlink()
+    with pytest.raises(etude.errors.StoreError, match=r"lr1e-3-seed0/42.pt: the checkpoint cannot be read"):
+        trained(DIGITS.replace(epochs=3), tmp_path / "run")
+
+
+CRASHER = textwrap.dedent("""
+    import sys, etude
+    from etude import runner
+    runner.SLICE_S = 0.02  # many commits, so that many crashes fall within one
+    study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2, 0.1], seeds=2, epochs=12)
+    study.run(sys.argv[1], executor=sys.argv[2], workers=2 if sys.argv[2] == "processes" else None)
+    """)
+
+
+def start(script, *arguments):
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, arguments)], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+
+
+def family_of(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize(("executor", "crashes"), [("inline", 6), ("processes", 4)])
+def test_kill_9_at_any_moment_and_the_same_command_again_give_the_same_bits(tmp_path, executor, crashes):
+    script = tmp_path / "crasher.py"
+    script.write_text(CRASHER)
+    directory, whole = tmp_path / "run", tmp_path / "whole"
+    chance = random.Random(executor)
+    shown: dict = {}
+    for _ in range(crashes):
+        process = start(script, directory, executor)
+        deadline = time.monotonic() + 30
+        before = sum(state[3] for state in shown.values())
+        # Wait until it trains, then a random while longer; the moment may be anywhere in a step or a commit.
+        while time.monotonic() < deadline and process.poll() is None:
+            if store.exists(directory) and sum(t.step for t in store.read(directory).trials) > before:
+                break
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 0.3))
+        if store.exists(directory):
+            shown = curves(directory)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+        process.stderr.close()
+        now = curves(directory)
+        for key, (arrays, evaluations, _, step) in shown.items():
+            assert now[key][3] >= step
+            if arrays is not None:
+                assert now[key][0]["loss"].startswith(arrays["loss"]), "what was shown is still there"
+            assert now[key][1][: len(evaluations)] == evaluations
+        shown = now
+    last = start(script, directory, executor)
+    assert last.wait(timeout=120) == 0, last.stderr.read()
+    assert start(script, whole, "inline").wait(timeout=120) == 0
+    assert curves(directory) == curves(whole)
+    for arrays, evaluations, status, step in curves(directory).values():
+        assert status == "completed"
+        assert len(arrays["loss"]) == 4 * step, "each step once"
+        assert [e.epoch for e in evaluations] == list(range(13))
+    files = [path.name for path in (directory / "checkpoints").glob("*/*")]
+    assert files == ["252.pt"] * 6, "one checkpoint a trial, no orphans"
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_ctrl_c_keeps_the_state_ends_the_workers_and_tells_how_to_go_on(tmp_path, executor):
+    command = [
+        sys.executable,
+        "-m",
+        "etude",
+        "run",
+        "digits",
+        "--epochs",
+        "100000",
+        "--lrs",
+        "1e-3,1e-2",
+        "--seeds",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [*command, "--executor", executor, "--out", "run"], cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    lines = [process.stdout.readline() for _ in range(4)]
+    assert any(line.startswith("LR=") for line in lines), lines
+    family = family_of(process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert (
+        errors.strip().splitlines()[-1]
+        == "etude: stopped; what was trained is stored in run. To go on: etude resume run"
+    )
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    trials = store.read(tmp_path / "run").trials
+    assert {t.status for t in trials} <= {"paused", "pending"}
+    assert all(t.checkpoint for t in trials if t.step)
+    assert sum(t.step for t in trials) > 0
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_what_was_stored_stays_readable(tmp_path):
+    script = tmp_path / "filler.py"
+    script.write_text(
+        textwrap.dedent("""
+        import resource, sys, etude
+        from etude import runner
+        runner.SLICE_S = 0.05
+        limit = int(sys.argv[2])
+        study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=4000)
+        def on_event(event):  # from the first commit on no file may grow beyond the limit, as on a full disk
+            if isinstance(event, runner.Advanced):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            study.run(sys.argv[1], executor="inline", on_event=on_event)
+        except etude.errors.DiskError as error:
+            print(error)
+            sys.exit(error.exit_status)
+        """)
+    )
+    for name, limit in (("checkpoint", 20_000), ("database", 150_000)):
+        directory = tmp_path / name
+        done = subprocess.run(
+            [sys.executable, str(script), str(directory), str(limit)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert "writing stopped" in done.stdout
+        assert "make room and run the same command again" in done.stdout
+        assert len(done.stdout.splitlines()) == 1
+        kept = curves(directory)
+        assert sum(state[3] for state in kept.values()) > 0
+        assert not list((directory / "checkpoints").rglob("*.partial"))
+        named = {t.checkpoint for t in store.read(directory).trials if t.checkpoint}
+        assert named == {
+            p.relative_to(directory / "checkpoints").as_posix() for p in (directory / "checkpoints").glob("*/*")
+        }
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_another_machine_is_said_and_allowed(tmp_path, monkeypatch):
+    trained(DIGITS, tmp_path / "run")
+    real = runner._environment
+    monkeypatch.setattr(runner, "_environment", lambda prepared: {**real(prepared), "cpu": "OTHER"})
+    notices = []
+
+    def on_event(event):
+        if isinstance(event, runner.Started):
+            notices.extend(event.notices)
+
+    DIGITS.replace(epochs=3).run(tmp_path / "run", executor="inline", on_event=on_event)
+    assert any("→ OTHER" in notice and "not bit for bit" in notice for notice in notices)
+
+
+def test_a_rate_of_ten_is_diverged_and_one_of_1e_9_too_low(tmp_path):
+    study = etude.Study.default("digits").replace(lrs=[1e-9, 1e-2, 10], seeds=2, epochs=5)
+    result = study.run(tmp_path / "run", executor="inline")
+    verdicts = {rate["lr"]: rate["verdict"] for rate in result.analysis["rates"]}
+    assert verdicts[1e-9] == "too low"
+    assert verdicts[1e-2] == "good"
+    assert verdicts[10] == "diverged"
+    assert result.complete
+
+
+def test_numpy_arrays_and_uint8_stay_as_they_are(tmp_path, tiny_task):
+    x = np.arange(200, dtype=np.uint8).reshape(50, 4)
+    task = etude.Task(
+        model=lambda: nn.Linear(4, 2), loss=nn.CrossEntropyLoss(),
+        train=etude.Resident(torch.from_numpy(x), torch.arange(50) % 2, lambda b: b.float() / 255),
+        val=(x.astype(np.float32) / 255, np.arange(50) % 2),
+    )  # fmt: skip
+    assert task.train.inputs.dtype == torch.uint8
+    result = etude.Study(task=task, lrs=[1e-2], epochs=1, recipe=etude.Recipe(batch_size=8)).run(tmp_path / "run")
+    assert result.complete
+    assert result.objective["metric"] == "val_loss"
