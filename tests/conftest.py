@@ -1,0 +1,76 @@
+"""Fixtures that several test files share: the command line in this process, and small finished runs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command did: its exit status, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def etude_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Run ``etude WORDS`` in this process, with ``tmp_path`` as the working directory."""
+    from etude.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["etude", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Said(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def trained(directory: Path, task: str, **changes: Any) -> Path:
+    """Train a built-in task's study in this process and return the run directory."""
+    from etude.spec.study import Study
+
+    Study.default(task).replace(**changes).run(directory, executor="inline")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of digits, to be read only: three rates, two seeds, two epochs."""
+    return trained(tmp_path_factory.mktemp("digits") / "run", "digits", lrs="1e-4,1e-2,1", seeds=2, epochs=2)
+
+
+@pytest.fixture(scope="session")
+def finished_bowl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of quadratic, to be read only: one rate too low, two that learn, one that diverges."""
+    return trained(tmp_path_factory.mktemp("bowl") / "run", "quadratic", lrs="1e-9,0.1,1,10", epochs=40)
+
+
+@pytest.fixture
+def digits_run(finished_digits: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished run of digits, at ``runs/digits`` below ``tmp_path``."""
+    yield Path(shutil.copytree(finished_digits, tmp_path / "runs" / "digits"))
+
+
+@pytest.fixture
+def bowl_run(finished_bowl: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished run of quadratic, at ``runs/quadratic`` below ``tmp_path``."""
+    yield Path(shutil.copytree(finished_bowl, tmp_path / "runs" / "quadratic"))
