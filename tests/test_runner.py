@@ -99,6 +99,15 @@ def test_one_rate_carried_further_is_evidence_and_not_score(tmp_path):
     assert scores[1e-3] == at_two.metrics["val_accuracy"]
 
 
+def test_a_diverged_rate_does_not_hold_the_horizon_back(tmp_path):
+    study = etude.Study.default("quadratic").replace(lrs=[1, 10], epochs=50)
+    trained(study, tmp_path / "run")
+    seen, result = trained(study.replace(epochs=100), tmp_path / "run")
+    assert seen == {Trial(lr=1, seed=0)}
+    assert result.horizon == 100
+    assert result.counts == {"completed": 1, "diverged": 1}
+
+
 def test_a_schedule_that_depends_on_the_horizon_makes_other_trials(tmp_path):
     study = DIGITS.replace(recipe=etude.Recipe(schedule="cosine"))
     trained(study, tmp_path / "run")

@@ -138,10 +138,9 @@ def run(
         prepared = _prepare(study, directory, executor, workers, device, unfinished)
         merged = _merged(study, prepared.stored)
         writer.begin(merged.to_dict(), prepared.identity, _environment(prepared), prepared.seeds)
-        writer.request(
-            (r.trial.lr, r.trial.seed, r.trial.horizon, r.epochs, prepared.setup.steps(r.epochs))
-            for r in prepared.requests
-        )
+        # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
+        asked = {trial: study.epochs for trial in study.trials()} | {r.trial: r.epochs for r in prepared.requests}
+        writer.request((t.lr, t.seed, t.horizon, epochs, prepared.setup.steps(epochs)) for t, epochs in asked.items())
         _train(writer, prepared, on_event)
         result = Result.load(directory)
         if prepared.setup.task.test is not None and result.recommendation.lr is not None and result.complete:

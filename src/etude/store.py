@@ -274,10 +274,10 @@ class Writer:
                         (lr, seed, horizon, epochs, _json([end_step])),
                     )
                 else:
-                    ends = sorted({*json.loads(known[2]), end_step})
+                    ends = json.loads(known[2])
                     db.execute(
                         "UPDATE trials SET epochs = ?, ends = ?, failure = NULL, traceback = NULL WHERE id = ?",
-                        (max(epochs, known[1]), _json(ends), known[0]),
+                        (max(epochs, known[1]), _json([*ends, end_step] if end_step > ends[-1] else ends), known[0]),
                     )
 
     def commit(self, trial: StoredTrial, folder: str, history: History, checkpoint: bytes) -> str:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,6 +46,12 @@ class Setup:
         train: Resident = self.task.train
         return train.n_batches(self.recipe.batch_size)
 
+    @cached_property
+    def data(self) -> tuple[Resident, Resident]:
+        """Training and validation data on the device, moved there once."""
+        device = torch.device(self.device)
+        return self.task.train.to(device), self.task.val.to(device)
+
     def steps(self, epochs: float) -> int:
         """Return the step that ``epochs`` end with."""
         return step_of(epochs, self.steps_per_epoch)
@@ -67,8 +74,7 @@ class Session:
     def __init__(self, setup: Setup, trial: Trial, ends: frozenset[int]) -> None:
         self.setup, self.trial, self.ends = setup, trial, ends
         self.device = torch.device(setup.device)
-        self.train = setup.task.train.to(self.device)
-        self.val = setup.task.val.to(self.device)
+        self.train, self.val = setup.data
         self.step = 0
         self.diverged: int | None = None
         self._evaluated = -1  # the last step that was evaluated

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from etude.present import palette
@@ -145,13 +146,17 @@ def draw_panel(ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: fl
             if line.n_seeds > 1 and len(line.x) > 1:
                 ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2)
         for epoch in line.ended:
-            _mark(ax, epoch, 1.0, colour)
-        if len(line.x):
+            _mark(ax, epoch, "x", colour)
+        whole = len(line.ended) < line.n_seeds  # some seed got to the end
+        if len(line.x) and whole:
+            if panel.limits is not None and line.mean[-1] > panel.limits[1]:
+                _mark(ax, float(line.x[-1]), "^", colour)  # it ends above the frame
             labels.append((float(line.x[-1]), _height(ax, line.mean[-1]), line))
         else:
             labels.append((line.ended[-1], 1.0, line))
-    if len(panel.lines) <= MOST_LABELS:
-        _label(ax, labels, colours, best)
+    if len(panel.lines) > MOST_LABELS:  # a colour bar tells the others
+        labels = [label for label in labels if label[2].lr == best]
+    _label(ax, labels, colours, best)
 
 
 def _frame(ax: Axes, panel: Panel, horizon: float) -> None:
@@ -165,9 +170,11 @@ def _frame(ax: Axes, panel: Panel, horizon: float) -> None:
         ax.set_yticks(ticks)
     elif panel.logarithmic:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        low, high = panel.limits or (0.1, 1.0)
+        subs = (1.0, 2.0, 5.0) if high / low < 2000 else (1.0,)
+        ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
         ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if 1e-3 < v < 1e4 else format_rate(v)))
     if panel.share:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.6g}"))
     if panel.limits is not None:
@@ -191,10 +198,12 @@ def _height(ax: Axes, value: float) -> float:
     return float(np.clip(y if np.isfinite(y) else 1.0, 0.0, 1.0))
 
 
-def _mark(ax: Axes, epoch: float, height: float, colour: str) -> None:
+def _mark(ax: Axes, epoch: float, marker: str, colour: str) -> None:
+    """Mark the upper edge: a cross where a seed diverged, a triangle where a line leaves the frame."""
     ax.plot(
-        [epoch], [height], "x", color=colour, ms=7, mew=2, transform=ax.get_xaxis_transform(), clip_on=False, zorder=5
-    )
+        [epoch], [1.0], marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
+        transform=ax.get_xaxis_transform(),
+    )  # fmt: skip
 
 
 def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:
@@ -218,6 +227,7 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
             text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
             color=colours[line.lr] if line.lr != best else palette.INK, fontsize=9.5,
             fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
+            path_effects=[withStroke(linewidth=3, foreground="white")], zorder=6,
         )  # fmt: skip
 
 
@@ -230,4 +240,5 @@ def _colour_bar(axes: Sequence[Axes], lrs: Sequence[float]) -> None:
     mappable = ScalarMappable(norm=LogNorm(min(lrs), max(lrs)), cmap=palette.ramp())
     bar = figure.colorbar(mappable, ax=list(axes), pad=0.015, fraction=0.025, aspect=30)
     bar.set_label("learning rate", color=palette.INK)
+    bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)

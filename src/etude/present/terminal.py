@@ -102,10 +102,10 @@ class Progress:
         console.print(
             f"etude: {going} {study.name}, {event.missing} trial{'s' * (event.missing != 1)} into {event.directory} "
             f"({event.plan}: {event.plan.reason})",
-            highlight=False, markup=False, soft_wrap=True,
+            highlight=False, markup=False, soft_wrap=not console.is_terminal,
         )  # fmt: skip
         for notice in event.notices:
-            console.print(notice, style="dim", highlight=False, markup=False, soft_wrap=True)
+            console.print(notice, style="dim", highlight=False, markup=False, soft_wrap=not console.is_terminal)
         if console.is_terminal:
             self._live = Live(self.table(), console=console, refresh_per_second=4, transient=True)
             self._live.start()
@@ -188,7 +188,9 @@ def _number(value: float | None) -> str:
 def print_result(console: Console, result: Result) -> None:
     """Print what a run says: its rates with verdicts, expected beside observed, the recommendation and what would sharpen it."""
     study = result.study
-    say: Callable[[str], None] = lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)  # noqa: E731
+    say: Callable[[str], None] = lambda text: console.print(
+        text, highlight=False, markup=False, soft_wrap=not console.is_terminal
+    )  # noqa: E731
     seeds = study["seeds"]
     console.print(
         Text(f"{study['name']}", style="bold")
@@ -232,7 +234,10 @@ def print_result(console: Console, result: Result) -> None:
     if others:
         say(f"Also stored: {others} trial{'s' * (others != 1)} of another horizon.")
     if answer.next_command:
-        say(f"Next, {answer.next_reason}: {answer.next_command}")
+        say(f"Next, {answer.next_reason}:")
+        console.print(
+            f"  {answer.next_command}", highlight=False, markup=False, soft_wrap=True
+        )  # a command is not broken
 
 
 def study_objective(result: Result) -> str:
