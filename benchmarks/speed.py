@@ -77,7 +77,7 @@ def main() -> None:
     repeats, epochs = (1, 0.05) if options.quick else (options.repeats, options.epochs)
     with tempfile.TemporaryDirectory(prefix="etude-speed-") as folder:
         pairs = compare(Path(folder), repeats, epochs)
-        growth = grow(Path(folder), *(((1, 3), 0.05) if options.quick else ((1, 3, 9, 27), 0.1)))
+        growth = grow(Path(folder), *(((1, 2), 0.01) if options.quick else ((1, 3, 9, 27), 0.1)))
     sgemm_gflops = measure_sgemm(cores())
     with_s, without_s = measure_history(*((3, 10) if options.quick else (10, 50)))
     sections = [

@@ -139,7 +139,7 @@ def run(
         merged = _merged(study, prepared.stored)
         writer.begin(merged.to_dict(), prepared.identity, _environment(prepared), prepared.seeds)
         # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
-        asked = {trial: study.epochs for trial in study.trials()} | {r.trial: r.epochs for r in prepared.requests}
+        asked = dict.fromkeys(study.trials(), study.epochs) | {r.trial: r.epochs for r in prepared.requests}
         writer.request((t.lr, t.seed, t.horizon, epochs, prepared.setup.steps(epochs)) for t, epochs in asked.items())
         _train(writer, prepared, on_event)
         result = Result.load(directory)

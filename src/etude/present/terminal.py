@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -188,9 +187,10 @@ def _number(value: float | None) -> str:
 def print_result(console: Console, result: Result) -> None:
     """Print what a run says: its rates with verdicts, expected beside observed, the recommendation and what would sharpen it."""
     study = result.study
-    say: Callable[[str], None] = lambda text: console.print(
-        text, highlight=False, markup=False, soft_wrap=not console.is_terminal
-    )  # noqa: E731
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
     seeds = study["seeds"]
     console.print(
         Text(f"{study['name']}", style="bold")
