@@ -268,6 +268,67 @@ def test_kill_9_at_any_moment_and_the_same_command_again_give_the_same_bits(tmp_
     assert files == ["252.pt"] * 6, "one checkpoint a trial, no orphans"
 
 
+COMMIT_CRASHER = textwrap.dedent("""
+    import os, signal, sqlite3, sys
+    from pathlib import Path
+    import sklearn.datasets, torch._dynamo
+    import etude
+    from etude import runner, store
+    runner.SLICE_S = 0.0  # a step a slice
+    study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=1)
+    directory, left = Path(sys.argv[1]), 0
+
+    def dying(real):
+        def call(*args, **kwargs):
+            global left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = real(*args, **kwargs)
+            return result
+        return call
+
+    class Connection(sqlite3.Connection):
+        execute = dying(sqlite3.Connection.execute)
+        executemany = dying(sqlite3.Connection.executemany)
+
+    connect = sqlite3.connect
+    store.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
+    os.fsync, Path.replace, Path.unlink = dying(os.fsync), dying(Path.replace), dying(Path.unlink)
+
+    crashes = 0
+    for moment in range(1, 400, 7):  # the forks inherit torch, so that each attempt takes no time to start
+        child = os.fork()
+        if child == 0:
+            left = moment
+            study.run(directory, executor="inline")
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        if status == 0:
+            break
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+        crashes += 1
+    print(crashes, status)
+    """)
+
+
+def test_kill_9_within_any_operation_of_a_commit_loses_nothing(tmp_path):
+    script = tmp_path / "crasher.py"
+    script.write_text(COMMIT_CRASHER)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    crashes, status = map(int, done.stdout.split())
+    assert crashes >= 10
+    assert status == 0, "at last it got to the end"
+    etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=1).run(
+        tmp_path / "whole", executor="inline"
+    )
+    assert curves(tmp_path / "run") == curves(tmp_path / "whole")
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*/*"))) == 2
+
+
 @pytest.mark.parametrize("executor", ["inline", "processes"])
 def test_ctrl_c_keeps_the_state_ends_the_workers_and_tells_how_to_go_on(tmp_path, executor):
     command = [
