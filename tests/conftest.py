@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,12 @@ def finished_bowl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def digits_run(finished_digits: Path, tmp_path: Path) -> Iterator[Path]:
+def digits_run(finished_digits: Path, tmp_path: Path) -> Path:
     """A copy of the finished run of digits, at ``runs/digits`` below ``tmp_path``."""
-    yield Path(shutil.copytree(finished_digits, tmp_path / "runs" / "digits"))
+    return Path(shutil.copytree(finished_digits, tmp_path / "runs" / "digits"))
 
 
 @pytest.fixture
-def bowl_run(finished_bowl: Path, tmp_path: Path) -> Iterator[Path]:
+def bowl_run(finished_bowl: Path, tmp_path: Path) -> Path:
     """A copy of the finished run of quadratic, at ``runs/quadratic`` below ``tmp_path``."""
-    yield Path(shutil.copytree(finished_bowl, tmp_path / "runs" / "quadratic"))
+    return Path(shutil.copytree(finished_bowl, tmp_path / "runs" / "quadratic"))

@@ -24,12 +24,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from etude.engine.history import History
 from etude.errors import DiskError, InUseError, StoreError
+
+if TYPE_CHECKING:
+    from etude.engine.history import History
 
 DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
 OURS = {DATABASE, f"{DATABASE}-journal", CHECKPOINTS, FIGURES, LOCK, "report.html"}
@@ -207,6 +209,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         _check_place(self.directory)
+        read_if_any(self.directory)  # what is no sound database of ours is not written to
         try:
             for folder in [*reversed(self.directory.parents), self.directory]:
                 if not folder.exists():
@@ -406,7 +409,7 @@ class Writer:
         named = {name for (name,) in self._db.execute("SELECT checkpoint FROM trials WHERE checkpoint IS NOT NULL")}
         root = self.directory / CHECKPOINTS
         for path in root.glob("*/*") if root.is_dir() else ():
-            if path.relative_to(root).as_posix() not in named:
+            if path.is_file() and path.relative_to(root).as_posix() not in named:
                 path.unlink(missing_ok=True)
 
     def _remove_made(self) -> None:

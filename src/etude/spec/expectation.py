@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,13 @@ def parse_expectations(got: object) -> dict[float, Expectation]:
     """
     if not isinstance(got, Mapping):
         raise SpecError(f"study.expect: expected a table of rates, got {got!r}")
-    return {number("study.expect: a learning rate", lr): _one(lr, what) for lr, what in got.items()}
+    made: dict[float, Expectation] = {}
+    for lr, what in got.items():
+        rate = number("study.expect: a learning rate", lr)
+        if rate in made:
+            raise SpecError(f"study.expect: {format_rate(rate)} stands there twice; say all of a rate in one place")
+        made[rate] = _one(lr, what)
+    return made
 
 
 def _one(lr: object, got: object) -> Expectation:
@@ -56,7 +63,7 @@ def _one(lr: object, got: object) -> Expectation:
             low, high = (float(end) for end in ends)
         except (TypeError, ValueError):
             raise SpecError(f"{where}.{name}: expected a range [low, high], got {ends!r}") from None
-        if not low <= high:
-            raise SpecError(f"{where}.{name}: expected low ≤ high, got [{low}, {high}]")
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise SpecError(f"{where}.{name}: expected low ≤ high, both finite, got [{low}, {high}]")
         metrics[name] = (low, high)
     return Expectation(verdicts=verdicts, metrics=metrics)

@@ -50,14 +50,14 @@ def _range(text: str, field: str) -> list[float]:
         raise SpecError(f"{field}: expected at most {MOST} rates, got {count} in {text!r}")
     if low >= high or count < 2:
         raise SpecError(f"{field}: expected LOW..HIGH/COUNT with LOW < HIGH and COUNT of 2 or more, got {text!r}")
-    step = math.log10(high / low) / (count - 1)
-    rates = [low, *(low * 10 ** (step * i) for i in range(1, count - 1)), high]
+    step = (math.log10(high) - math.log10(low)) / (count - 1)
+    between = [10 ** (math.log10(low) + step * i) for i in range(1, count - 1)]
     # Rates that can be read and typed again, as long as rounding moves none by more than a hundredth of the spacing.
     for digits in range(3, 17):
-        rounded = [float(f"{rate:.{digits - 1}e}") for rate in rates]
-        if all(abs(math.log10(a / b)) <= step / 100 for a, b in zip(rates, rounded, strict=True)):
-            return rounded
-    return rates
+        rounded = [float(f"{rate:.{digits - 1}e}") for rate in between]
+        if all(abs(math.log10(a) - math.log10(b)) <= step / 100 for a, b in zip(between, rounded, strict=True)):
+            return [low, *rounded, high]
+    return [low, *between, high]
 
 
 def parse_seeds(got: object, field: str = "study.seeds") -> Seeds:

@@ -51,7 +51,9 @@ def _objective(got: object) -> object:
 
 
 def _holdout(got: object) -> object:
-    return got if got == 0 and not isinstance(got, bool) else int(number("study.holdout", got, whole=True))
+    if (got == 0 and not isinstance(got, bool)) or (isinstance(got, str) and got.strip("0 ") == "" and got.strip()):
+        return 0
+    return int(number("study.holdout", got, whole=True))
 
 
 @value("study")
@@ -81,7 +83,12 @@ class Study:
         if not builtin and self.task_options:
             raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
         object.__setattr__(self, "name", self.name or (self.task if builtin else self.task.name))
-        if not self.name.strip() or self.name.startswith(".") or "/" in self.name or "\0" in self.name:
+        if (
+            not self.name.strip()
+            or self.name.startswith(".")
+            or {"/", "\0"} & {*self.name}
+            or len(self.name.encode()) > 200
+        ):
             raise SpecError(f"study.name: expected a name fit for a folder, got {self.name!r}")
         if self.objective is None:
             object.__setattr__(self, "objective", self._usual_objective())
@@ -116,7 +123,7 @@ class Study:
         """Read a study file. Raises `SpecError`, with the line, for a syntax error."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SpecError(f"{path}: cannot be read: {reason}") from None
@@ -189,7 +196,11 @@ class Study:
 def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Lay a given recipe over a task's usual one; another optimizer drops the usual one's options."""
     merged = {**usual, **given}
-    if "optimizer" in given and given["optimizer"] != usual["optimizer"] and "optimizer_options" not in given:
+    if (
+        "optimizer" in given
+        and str(given["optimizer"]).lower() != usual["optimizer"]
+        and "optimizer_options" not in given
+    ):
         merged.pop("optimizer_options", None)
     return merged
 

@@ -18,7 +18,7 @@ class Trial:
     @property
     def key(self) -> str:
         """A name that is unique in a run directory and fit for a folder."""
-        tail = "" if self.horizon is None else f"-epochs{self.horizon:g}"
+        tail = "" if self.horizon is None else f"-epochs{self.horizon!r}"
         return f"lr{format_rate(self.lr)}-seed{self.seed}{tail}"
 
     def __str__(self) -> str:

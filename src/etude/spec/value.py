@@ -67,7 +67,7 @@ def number(field: str, got: object, *, whole: bool = False) -> float:
         if isinstance(got, bool) or not isinstance(got, int | float | str):
             raise ValueError
         result = float(got)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SpecError(f"{field}: expected {kind}, got {_short(got)}") from None
     if not 0 < result < float("inf") or (whole and result != int(result)):
         raise SpecError(f"{field}: expected {kind}, got {_short(got)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude.errors import DataError
+from etude.errors import DataError, SpecError
 from etude.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def task(root: str | Path | None = None) -> Task:
     Raises `DataError`, naming the file, for one that is missing, truncated or corrupt.
     """
     from torch import nn
+
+    if root is not None and not isinstance(root, str | Path):
+        raise SpecError(f"study.task_options.root: expected a folder, got {root!r}")
 
     from etude.tasks.metrics import accuracy
 

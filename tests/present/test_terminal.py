@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from etude.present.terminal import Progress, duration, print_result
+from etude.result import Result
+from etude.runner import Advanced, Failed, Started
+from etude.spec.study import Study
+from etude.spec.trial import Trial
+
+
+def terminal(width=100, height=20):
+    return Console(force_terminal=True, file=io.StringIO(), width=width, height=height, legacy_windows=False)
+
+
+def frame(progress):
+    """The lines of the live table as they would be shown now."""
+    rendered = progress.console.render_lines(progress.table(), pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in rendered]
+
+
+def watched(directory, console, task="digits", **changes):
+    """Train with a live table; return the progress and what was shown after each event."""
+    frames = []
+    with Progress(console) as progress:
+
+        def on_event(event):
+            progress(event)
+            frames.append(frame(progress))
+
+        Study.default(task).replace(**changes).run(directory, executor="inline", on_event=on_event)
+    return progress, frames
+
+
+def test_a_terminal_shows_a_table_that_fills_and_a_summary(tmp_path):
+    _, frames = watched(tmp_path / "run", terminal(), lrs=[1e-3, 1e-2], seeds=1, epochs=2)
+    first, last = frames[0], frames[-1]
+    assert first[0].split() == ["rate", "seed", "epoch", "loss", "accuracy", "steps/s"]
+    assert [line.split()[0] for line in first[1:3]] == ["1e-3", "1e-2"]
+    assert first[-1] == "0 of 2 trials done, 0 steps done, 84 left"
+    assert last[-1] == "2 of 2 trials done, 84 steps done, 0 left"
+    for line in last[1:3]:
+        assert re.search(r" 2 +\d\.\d{4} +0\.\d{4} +completed$", line), line
+
+
+def test_the_table_is_written_to_the_terminal_and_taken_away_again(tmp_path):
+    console = terminal()
+    watched(tmp_path / "run", console, lrs=[1e-3, 1e-2], seeds=1, epochs=2)
+    written = console.file.getvalue()
+    assert "trials done" in written
+    assert "\x1b[2K" in written
+    assert written.endswith(("\x1b[?25h", "\x1b[2K", "\n")) or "\x1b[?25h" in written
+
+
+def test_a_diverged_trial_is_shown_as_one(tmp_path):
+    _, frames = watched(tmp_path / "run", terminal(), task="quadratic", lrs=[0.1, 10], epochs=40)
+    (line,) = [line for line in frames[-1] if line.split()[:1] == ["10"]]
+    assert line.endswith("diverged")
+    assert "not finite" in line or "inf" in line
+    assert frames[-1][-1].startswith("2 of 2 trials done")
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 20), (100, 10), (80, 24)])
+def test_more_trials_than_the_terminal_has_lines_still_fit(tmp_path, width, height):
+    _, frames = watched(
+        tmp_path / "run", terminal(width, height), task="quadratic", lrs="1e-3..1/20", seeds=2, epochs=2
+    )
+    assert len(frames) == 41
+    for lines in frames:
+        assert len(lines) < height
+        assert max(map(len, lines)) <= width
+        assert re.fullmatch(r"… and \d+ more", lines[-2])
+    shown = len(frames[0]) - 3
+    assert frames[0][-2] == f"… and {40 - shown} more"
+    assert frames[-1][-1].startswith("40 of 40 trials done")
+
+
+def test_the_table_fits_a_small_terminal(tmp_path):
+    _, frames = watched(tmp_path / "run", terminal(60, 12), task="quadratic", lrs="1e-3..1/9", epochs=2)
+    assert all(len(lines) <= 12 for lines in frames)
+    assert all(len(line) <= 60 for lines in frames for line in lines)
+
+
+def test_trials_under_way_come_first_when_not_all_fit(tmp_path):
+    study = Study.default("quadratic").replace(lrs="1e-3..1/20", epochs=2)
+    progress = Progress(terminal(100, 10))
+    events = []
+    study.run(tmp_path / "run", executor="inline", on_event=events.append)
+    progress(events[0])
+    progress.rows[Trial(lr=1.0, seed=0)].status = "running"
+    with progress:
+        assert frame(progress)[1].split()[0] == "1"
+
+
+def test_going_on_starts_from_what_is_stored(tmp_path):
+    watched(tmp_path / "run", terminal(), lrs=[1e-3], seeds=1, epochs=2)
+    _, frames = watched(tmp_path / "run", terminal(), lrs=[1e-3, 1e-2], seeds=1, epochs=2)
+    assert frames[0][-1] == "1 of 2 trials done, 42 steps done, 42 left"
+    assert re.search(r" 2 +\d\.\d{4} +0\.\d{4} +completed$", frames[0][1])
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    """The events of a small run."""
+    seen = []
+    study = Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=2)
+    study.run(tmp_path_factory.mktemp("events") / "run", executor="inline", on_event=seen.append)
+    assert [type(event) for event in seen] == [Started, Advanced, Advanced]
+    return seen
+
+
+def plain(events, **settings):
+    console = Console(file=io.StringIO(), width=40, force_terminal=False)
+    with Progress(console, **settings) as progress:
+        for event in events:
+            progress(event)
+    return console.file.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_an_evaluation_and_no_escape(events):
+    written = plain(events)
+    assert "\x1b" not in written
+    head, *lines = written.splitlines()
+    assert head.startswith("etude: training digits, 2 trials into ")
+    assert len(lines) == 4
+    assert all(re.fullmatch(r"LR=0\.0\d+ \| Epoch [12]: Loss=\d\.\d{4}, Acc=0\.\d{4}", line) for line in lines)
+
+
+def test_quiet_writes_nothing(events):
+    assert plain(events, quiet=True) == ""
+
+
+def test_a_trial_that_fails_is_told_with_its_reason_as_it_is(events):
+    failed = Failed(trial=Trial(lr=1e-2, seed=0), reason="ValueError: [bold]no[/bold]")
+    assert "LR=0.01 | failed: ValueError: [bold]no[/bold]" in plain([events[0], failed]).splitlines()
+    with Progress(terminal()) as progress:
+        progress(events[0])
+        progress(failed)
+        assert frame(progress)[2].endswith("failed")
+        assert frame(progress)[-1].startswith("1 of 2 trials done")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.4, "0 s"), (45, "45 s"), (59.6, "1 min 0 s"), (190, "3 min 10 s"), (3599.7, "1 h 0 min"), (7500, "2 h 5 min")],
+)  # fmt: skip
+def test_durations_are_written_for_people(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+@pytest.mark.parametrize("name", ["finished_digits", "finished_bowl"])
+def test_a_result_fits_the_terminal_but_for_the_command_to_copy(request, name, width):
+    result = Result.load(request.getfixturevalue(name))
+    console = Console(force_terminal=True, file=io.StringIO(), width=width, color_system=None)
+    print_result(console, result)
+    lines = console.file.getvalue().splitlines()
+    command = result.recommendation.next_command
+    assert any(command in line for line in lines)
+    assert [line for line in lines if len(line) > width and command not in line] == []
+
+
+def test_a_result_names_every_rate_with_its_verdict(finished_bowl):
+    console = Console(file=io.StringIO(), width=200)
+    print_result(console, Result.load(finished_bowl))
+    written = console.file.getvalue()
+    for rate, verdict in (("1e-9", "too low"), ("1", "good"), ("10", "diverged")):
+        assert re.search(rf"^ *{rate} +{verdict} ", written, re.MULTILINE)
+    assert "\x1b" not in written
