@@ -43,8 +43,12 @@ STEP_FLOP = 64 * 2 * (2 * FIRST_LAYER + 3 * OTHER_LAYERS)
 
 @dataclass
 class Usage:
-    """What a whole process took: seconds, and its tree's peak memory. PSS divides shared pages, RSS counts them again."""
+    """What a whole process took: seconds, and its tree's peak memory. PSS divides shared pages, RSS counts them again.
 
+    ``others`` is the share of the machine that was busy just before.
+    """
+
+    others: float
     wall_s: float = 0.0
     pss_mib: float = 0.0
     rss_mib: float = 0.0
@@ -76,12 +80,15 @@ def main() -> None:
     options = parser.parse_args()
     repeats, epochs = (1, 0.05) if options.quick else (options.repeats, options.epochs)
     with tempfile.TemporaryDirectory(prefix="etude-speed-") as folder:
+        if not options.quick:
+            warm_up(Path(folder))
         pairs = compare(Path(folder), repeats, epochs)
         growth = grow(Path(folder), *(((1, 2), 0.01) if options.quick else ((1, 3, 9, 27), 0.1)))
+    others = max(run.others for run in [*(tutorial for tutorial, _ in pairs), *(run.usage for _, run in pairs)])
     sgemm_gflops = measure_sgemm(cores())
     with_s, without_s = measure_history(*((3, 10) if options.quick else (10, 50)))
     sections = [
-        f"# Speed\n\n{machine()}",
+        f"# Speed\n\n{machine()}. Just before the runs of the first table others kept up to {others:.0%} of it busy.",
         report_pairs(pairs, epochs),
         report_memory(pairs),
         report_flops(pairs, sgemm_gflops),
@@ -94,11 +101,15 @@ def main() -> None:
         options.out.write_text(report, encoding="utf-8")
 
 
-def compare(folder: Path, repeats: int, epochs: float) -> list[tuple[Usage, Run]]:
-    """Run the tutorial and etude in turn. A first, tiny round fills the disk's and Python's caches for both."""
+def warm_up(folder: Path) -> None:
+    """Fill the disk's, Python's and Matplotlib's caches for what comes."""
     tell("warming up")
     run_tutorial(["1e-3"], 0.001)
     run_etude(folder / "warm-up", LRS[:2], 0.001)
+
+
+def compare(folder: Path, repeats: int, epochs: float) -> list[tuple[Usage, Run]]:
+    """Run the tutorial and etude in turn."""
     pairs = []
     for i in range(1, repeats + 1):
         tell(f"pair {i} of {repeats}: the tutorial's loop, {epochs:g} epochs")
@@ -141,7 +152,7 @@ def run_etude(out: Path, lrs: Sequence[str], epochs: float) -> Run:
 
 def measure(arguments: Sequence[str]) -> Usage:
     """Run Python with ``arguments`` to the end. Raises `SystemExit` where it fails or has to be killed."""
-    usage, done = Usage(), threading.Event()
+    usage, done = Usage(others=psutil.cpu_percent(interval=0.5) / 100), threading.Event()
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], stdout=sys.stderr, start_new_session=True)
     watcher = threading.Thread(target=watch, args=(process.pid, usage, done))

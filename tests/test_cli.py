@@ -4,10 +4,12 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import filelock
 import pytest
@@ -414,6 +416,50 @@ def test_an_open_range_that_is_expected_does_not_spoil_a_run(etude_command, tmp_
         assert etude_command("resume", "--executor", "inline").status == 0
 
 
+def test_another_objective_for_a_finished_run_trains_nothing_and_stays(etude_command, digits_run):
+    before = records(digits_run)
+    words = ("run", "digits", "--lrs", "1e-4,1e-2,1", "--seeds", "2", "--epochs", "2", "--executor", "inline")
+    said = etude_command(*words, "--objective", "val_loss")
+    assert "is complete" in said.out
+    assert "decided by the smallest val_loss" in etude_command("show").out
+    assert records(digits_run) == before
+
+
+def test_the_command_that_is_offered_next_can_be_run_as_it_is_printed(etude_command, tmp_path):
+    etude_command(*BOWL, "--lrs", "0.1,1", "--epochs", "3", "--out", "my run's", "--quiet")
+    (command,) = [line.strip() for line in lines(etude_command("show", "my run's").out) if line.startswith("  etude ")]
+    program, *words = shlex.split(command)
+    assert program == "etude"
+    said = etude_command(*words, "--executor", "inline")
+    assert (said.status, said.err) == (0, "")
+    assert "LR=10.0 | " in said.out
+
+
+def test_a_run_that_was_cut_off_before_any_trial_can_be_shown_drawn_and_resumed(etude_command, bowl_run):
+    db = sqlite3.connect(bowl_run / DATABASE)
+    for table in ("tests", "evaluations", "history", "trials", "analysis"):
+        db.execute(f"DELETE FROM {table}")
+    db.commit()
+    db.close()
+    shown = etude_command("show")
+    assert (shown.status, shown.err) == (0, "")
+    assert "No rate can be recommended yet" in shown.out
+    assert etude_command("show", "--json").status == 0
+    assert etude_command("plot").status == 0
+    assert etude_command("list").status == 0
+    assert etude_command("resume", "--executor", "inline").status == 0
+    assert len(store.read(bowl_run).trials) == 4
+
+
+def test_a_rate_beyond_what_a_float_holds_is_refused_or_diverges(etude_command):
+    said = etude_command(*BOWL, "--lrs", "0.1,1e39", "--epochs", "4", "--quiet")
+    if said.status == 2:
+        refused(said)
+    else:
+        assert said.status == 0
+        assert [t.status for t in store.read(Path("runs/quadratic")).trials] == ["completed", "diverged"]
+
+
 # Pictures and lists
 
 
@@ -511,6 +557,7 @@ def test_doctor_tells_versions_and_how_a_study_would_be_carried_out(etude_comman
         (("--epochs", "nan"), "study.epochs"),
         (("--epochs", "inf"), "study.epochs"),
         (("--epochs", ""), "study.epochs"),
+        (("--epochs", "1e308"), "study.epochs"),
         (("--seeds", "0"), "study.seeds: expected a positive whole number, got '0'"),
         (("--seeds=-1",), "study.seeds"),
         (("--seeds", "1.5"), "study.seeds"),

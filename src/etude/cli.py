@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     help="Which learning rate does this model want, why, and how sure are we?",
 )
@@ -307,25 +306,27 @@ def _latest(run: Path | None) -> Path:
 
 def main() -> None:
     """Run the command line; errors of etude's own are one line, and their class gives the exit status."""
-    import click
-
+    # typer's click, whether it brings its own or uses the package of that name.
+    click_error = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ± still gets its table
     try:
-        status = app(standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if not sys.argv[1:]:
+            status = SpecError.exit_status
         sys.exit(status if isinstance(status, int) else 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
-    except Interrupted as error:
-        _fail(str(error), error.exit_status)
     except EtudeError as error:
         _fail(" ".join(str(error).split()), error.exit_status)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _fail("stopped", Interrupted.exit_status)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        if not isinstance(error, click_error):
+            raise
+        _fail(" ".join(error.format_message().split()), SpecError.exit_status)  # type: ignore[attr-defined]
 
 
 def _fail(message: str, status: int) -> None:

@@ -164,7 +164,7 @@ def estimate(
         seconds=_seconds(prepared.setup, prepared.rehearsal, prepared.steps) / prepared.plan.workers,
         disk_bytes=len(prepared.requests) * checkpoint + 12 * prepared.steps,
         plan=prepared.plan,
-        complete_trials=len(study.trials()) - len(prepared.requests),
+        complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
     )
 
 
@@ -183,6 +183,11 @@ def _prepare(
             f"study.recipe.batch_size: expected at most the {len(task.train):,} training examples, "
             f"got {study.recipe.batch_size:,}"
         )
+    recorded = {"train_loss", "val_loss", *(f"val_{name}" for name in task.metrics)}
+    assert study.objective is not None
+    if study.objective.metric not in recorded:
+        metric = study.objective.metric
+        raise SpecError(f"study.objective: the task records no metric {metric!r}{nearest(metric, recorded)}")
     setup = Setup(task=task, recipe=study.recipe, evaluate_every=study.evaluate_every, device=device)
     stored = store.read_if_any(directory)
     identity = _identity(study, setup)
@@ -213,9 +218,6 @@ def _prepare(
         raise
     except Exception as error:
         raise TrainingError(f"the task's code raised before the first step: {failure_of(error).reason}") from error
-    if seen is not None and study.objective is not None and study.objective.metric not in (*seen.metrics, "train_loss"):
-        metric = study.objective.metric
-        raise SpecError(f"study.objective: the task records no metric {metric!r}{nearest(metric, seen.metrics)}")
     prepared = _Prepared(
         study=study, directory=directory, setup=setup, stored=stored, identity=identity, seeds=seeds,
         requests=requests, rehearsal=seen, plan=plan.choose(executor, workers, device, n_trials=0, seconds=0.0),

@@ -204,11 +204,12 @@ class Writer:
         self.directory = directory
         self._lock = filelock.FileLock(directory / LOCK, timeout=0)
         self._made: list[Path] = []
-        self._had_lock = (directory / LOCK).exists()
+        self._had_lock = True
         self._db: sqlite3.Connection | None = None
 
     def __enter__(self) -> Writer:
         _check_place(self.directory)
+        self._had_lock = (self.directory / LOCK).exists()
         read_if_any(self.directory)  # what is no sound database of ours is not written to
         try:
             for folder in [*reversed(self.directory.parents), self.directory]:
@@ -428,14 +429,13 @@ def runs(root: Path) -> list[Path]:
 
 
 def _check_place(directory: Path) -> None:
-    if directory.exists() and not directory.is_dir():
-        raise StoreError(f"{directory}: expected a directory to write to, got a file; choose another --out")
     try:
-        strange = (
-            sorted(path.name for path in directory.iterdir() if path.name not in OURS) if directory.exists() else []
-        )
+        is_folder = directory.is_dir()
+        if directory.exists() and not is_folder:
+            raise StoreError(f"{directory}: expected a directory to write to, got a file; choose another --out")
+        strange = sorted(path.name for path in directory.iterdir() if path.name not in OURS) if is_folder else []
     except OSError as error:
-        raise StoreError(f"{directory}: cannot be read: {error.strerror}") from None
+        raise StoreError(f"{directory}: cannot be read: {error.strerror}; choose another --out") from None
     if strange and not exists(directory):
         raise StoreError(
             f"{directory}: expected an empty directory or a run, got one with other things in it ({strange[0]}, …); "

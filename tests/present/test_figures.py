@@ -69,8 +69,10 @@ def drawn(results):
     def draw(name):
         figure = Figure(figsize=(11, 4), layout="constrained")
         FigureCanvasAgg(figure)
-        results[name].plot("curves", ax=figure.subplots(1, 2))
-        figure.canvas.draw()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            results[name].plot("curves", ax=figure.subplots(1, 2))
+            figure.canvas.draw()
         return figure
 
     return draw
@@ -83,10 +85,8 @@ def boxes(figure, ax):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_is_drawn_without_a_warning(results, tmp_path, name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figures.save(results[name], "curves", tmp_path / "figure.svg")
+def test_every_study_is_drawn_without_a_warning(drawn, name):
+    assert drawn(name).axes
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -236,7 +236,7 @@ def test_labels_at_one_height_are_moved_apart(heights, logarithmic):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("several seeds", "svg"), ("twelve rates", "svg"), ("one epoch", "pdf"), ("one epoch", "png")]
+    ("name", "kind"), [("one epoch", "svg"), ("twelve rates", "svg"), ("one epoch", "pdf"), ("one epoch", "png")]
 )
 def test_a_result_drawn_twice_is_the_same_file(results, tmp_path, name, kind):
     result = results[name]

@@ -218,7 +218,12 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
                 heights[i] -= overlap / 2
                 heights[i + 1] += overlap / 2
     placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
-    placed += [label for label in labels if label[0] != right]
+    near = 0.3 * (ax.get_xlim()[1] - ax.get_xlim()[0])
+    for x, y, line in sorted((label for label in labels if label[0] != right), key=lambda label: -label[1]):
+        above = [other_y for other_x, other_y, _ in placed if abs(other_x - x) < near]
+        while any(abs(y - other_y) < LABEL_GAP for other_y in above):
+            y -= LABEL_GAP
+        placed.append((x, y, line))
     for x, y, line in placed:
         text = format_rate(line.lr)
         if line.ended:

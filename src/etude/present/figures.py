@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def save(result: Result, figure: str, path: Path) -> Path:
             made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise DiskError(f"{path}: the figure cannot be written: {error.strerror or error}") from None
     return path
 

@@ -77,7 +77,9 @@ class Progress:
         elif isinstance(event, Failed):
             self.rows[event.trial].status = "failed"
             if self._live is None:
-                self.console.print(f"LR={event.trial.lr} | failed: {event.reason}", markup=False, highlight=False)
+                self.console.print(
+                    f"LR={event.trial.lr} | failed: {event.reason}", markup=False, highlight=False, soft_wrap=True
+                )
         if self._live is not None:
             self._live.update(self.table())
 
@@ -199,7 +201,7 @@ def print_result(console: Console, result: Result) -> None:
             f"{len(study['lrs'])} rate{'s' * (len(study['lrs']) != 1)} × {len(seeds)} seed{'s' * (len(seeds) != 1)}, "
             f"decided by {study_objective(result)}"
         ),
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
     expected = [rate for rate in result.analysis["rates"] if rate["expected"]]

@@ -36,6 +36,10 @@ def _schedule(got: object) -> str:
 def _options(got: object) -> object:
     if isinstance(got, Mapping) and "lr" in got:
         raise SpecError("study.recipe.optimizer_options: 'lr' is what the study varies; put rates into study.lrs")
+    if isinstance(got, Mapping):
+        for name, option in got.items():
+            if isinstance(option, float) and not math.isfinite(option):
+                raise SpecError(f"study.recipe.optimizer_options.{name}: expected a finite number, got {option}")
     return got
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from etude.result import Result
 
 
+MOST_EPOCHS = 100_000_000  # more is a slip of the keyboard
+
+
 def _task(got: object) -> object:
     if isinstance(got, Task):
         return got
@@ -50,6 +53,13 @@ def _objective(got: object) -> object:
     return got
 
 
+def _epochs(got: object) -> float:
+    epochs = number("study.epochs", got)
+    if epochs > MOST_EPOCHS:
+        raise SpecError(f"study.epochs: expected at most {MOST_EPOCHS:,}, got {got}")
+    return epochs
+
+
 def _holdout(got: object) -> object:
     if (got == 0 and not isinstance(got, bool)) or (isinstance(got, str) and got.strip("0 ") == "" and got.strip()):
         return 0
@@ -73,7 +83,7 @@ class Study:
     objective: Annotated[Objective | None, BeforeValidator(_objective)] = None
     lrs: Annotated[Rates, BeforeValidator(parse_rates)]
     seeds: Annotated[Seeds, BeforeValidator(parse_seeds)] = (0,)
-    epochs: Annotated[float, BeforeValidator(lambda got: number("study.epochs", got))]
+    epochs: Annotated[float, BeforeValidator(_epochs)]
     evaluate_every: Annotated[float, BeforeValidator(lambda got: number("study.evaluate_every", got))] = 1.0
     holdout: Annotated[int, BeforeValidator(_holdout)] = 0
     expect: Annotated[dict[float, Expectation], BeforeValidator(parse_expectations)] = Field(default_factory=dict)
