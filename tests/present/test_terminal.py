@@ -67,16 +67,16 @@ def test_a_diverged_trial_is_shown_as_one(tmp_path):
 @pytest.mark.parametrize(("width", "height"), [(100, 20), (100, 10), (80, 24)])
 def test_more_trials_than_the_terminal_has_lines_still_fit(tmp_path, width, height):
     _, frames = watched(
-        tmp_path / "run", terminal(width, height), task="quadratic", lrs="1e-3..1/20", seeds=2, epochs=2
+        tmp_path / "run", terminal(width, height), task="quadratic", lrs="1e-3..1/13", seeds=2, epochs=2
     )
-    assert len(frames) == 41
+    assert len(frames) == 27
     for lines in frames:
         assert len(lines) < height
         assert max(map(len, lines)) <= width
         assert re.fullmatch(r"… and \d+ more", lines[-2])
     shown = len(frames[0]) - 3
-    assert frames[0][-2] == f"… and {40 - shown} more"
-    assert frames[-1][-1].startswith("40 of 40 trials done")
+    assert frames[0][-2] == f"… and {26 - shown} more"
+    assert frames[-1][-1].startswith("26 of 26 trials done")
 
 
 def test_the_table_fits_a_small_terminal(tmp_path):

@@ -11,6 +11,7 @@ from etude.spec.value import number
 Rates = tuple[float, ...]
 Seeds = tuple[int, ...]
 LARGEST_SEED = 2**32 - 1
+SMALLEST, LARGEST = 1e-30, 1e30  # what float32 can multiply a gradient by
 MOST = 10_000  # more rates or seeds than this is a slip of the keyboard
 
 
@@ -32,6 +33,8 @@ def parse_rates(got: object, field: str = "study.lrs") -> Rates:
     if len(rates) > MOST:
         raise SpecError(f"{field}: expected at most {MOST} rates, got {len(rates)}")
     for rate in rates:
+        if not SMALLEST <= rate <= LARGEST:
+            raise SpecError(f"{field}: expected rates from {SMALLEST:g} to {LARGEST:g}, got {rate:g}")
         if rates.count(rate) > 1:
             raise SpecError(f"{field}: {format_rate(rate)} stands there twice; name each rate once")
     return tuple(sorted(rates))
