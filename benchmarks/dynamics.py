@@ -86,7 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_allocator()
     torch.set_num_threads(1)
-    lines = ["Made by `make validate`.", "", "## Evaluations of one trial err alike", ""]
+    lines = ["# Dynamics", "", "Made by `make validate`.", "", "## Evaluations of one trial err alike", ""]
     lines += ["| task | rate | pairs | correlation | least | most |", "|---|---|---|---|---|---|"]
     lines += correlation("mnist", [1e-4, 1e-3, 1e-2], epochs=1.5, every=0.25)
     lines += correlation("digits", [1e-3, 1e-2, 0.1], epochs=10, every=1)

@@ -293,7 +293,7 @@ COMMIT_CRASHER = textwrap.dedent("""
         executemany = dying(sqlite3.Connection.executemany)
 
     connect = sqlite3.connect
-    store.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
+    sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
     os.fsync, Path.replace, Path.unlink = dying(os.fsync), dying(Path.replace), dying(Path.unlink)
 
     crashes = 0

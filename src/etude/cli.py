@@ -120,7 +120,7 @@ def show(
 def plot(
     run: Run = None,
     figure: Annotated[str, typer.Option(help="Which figure: curves.")] = "curves",
-    format: Annotated[str, typer.Option(help="png, svg or pdf.")] = "png",
+    format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,
 ) -> None:
@@ -128,8 +128,10 @@ def plot(
     from etude.present import figures
     from etude.store import FIGURES
 
+    if out is not None and format is not None and out.suffix.lower() != f".{format.lower()}":
+        raise SpecError(f"plot: --format says {format} and --out {out.name}; leave one of them out")
     result = _load(run, objective)
-    print(figures.save(result, figure, out or result.directory / FIGURES / f"{figure}.{format}"))
+    print(figures.save(result, figure, out or result.directory / FIGURES / f"{figure}.{format or 'png'}"))
 
 
 @app.command("list")
@@ -205,8 +207,8 @@ def _read_study(text: str) -> Study:
 
 
 def _with_options(study: Study, given: dict[str, Any]) -> Study:
-    """Lay options over a study; its expectations stay for the rates that are still tried."""
-    from etude.spec.rates import parse_rates
+    """Lay options over a study."""
+    from etude.spec.recipe import Recipe
     from etude.spec.study import merge_recipe
 
     changes: dict[str, Any] = {}
@@ -218,11 +220,9 @@ def _with_options(study: Study, given: dict[str, Any]) -> Study:
     if recipe:
         import dataclasses
 
-        changes["recipe"] = merge_recipe(dataclasses.asdict(study.recipe), recipe)
-        study = study.replace(expect={})  # it speaks of another recipe
-    if "lrs" in changes:
-        changes["lrs"] = parse_rates(changes["lrs"])
-        changes["expect"] = {lr: what for lr, what in study.expect.items() if lr in changes["lrs"]}
+        changed = Recipe(**merge_recipe(dataclasses.asdict(study.recipe), recipe))
+        if changed != study.recipe:
+            changes |= {"recipe": changed, "expect": {}}  # what was expected speaks of another recipe
     return study.replace(**changes) if changes else study
 
 

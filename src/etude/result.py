@@ -257,7 +257,7 @@ class Result:
         made: dict[str, Any] = store.plain(
             {
                 "format": JSON_FORMAT,
-                "study": {**self.study, "expect": self.study["expect"], "horizon": self.horizon, "objective": objective},
+                "study": {**self.study, "horizon": self.horizon, "objective": objective},
                 "trials": [
                     {
                         "lr": t.lr, "seed": t.seed, "horizon": t.horizon, "status": t.status, "reason": reason_of(t),

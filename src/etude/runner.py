@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import platform
 import shlex
@@ -14,24 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from etude import store, tasks
+from etude import store
 from etude.engine import rehearsal
 from etude.engine.history import History
 from etude.engine.rehearsal import Rehearsal
 from etude.engine.session import Session, Setup
-from etude.errors import EtudeError, Interrupted, MismatchError, SpecError, StoreError, TrainingError, nearest
+from etude.errors import EtudeError, Interrupted, SpecError, StoreError, TrainingError, nearest
 from etude.execution import Executor, plan
 from etude.execution.carrier import Failure, Outcome, Slice, failure_of
 from etude.execution.plan import Plan
 from etude.result import ANALYSIS_VERSION, Result
 from etude.search import Request, Standing, grid
-from etude.spec.study import Study, canonical
+from etude.spec import identity
+from etude.spec.study import Study
 from etude.spec.trial import Trial
 from etude.store import Stored, StoredTrial, Writer
 
 # A slice is this long, or longer where switching trials would cost more than a hundredth of it.
 SLICE_S, SWITCH_SHARE = 2.0, 0.01
-FIRST_LOSS_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +191,15 @@ def _prepare(
         raise SpecError(f"study.objective: the task records no metric {metric!r}{nearest(metric, recorded)}")
     setup = Setup(task=task, recipe=study.recipe, evaluate_every=study.evaluate_every, device=device)
     stored = store.read_if_any(directory)
-    identity = _identity(study, setup)
+    identified = identity.identify(study, task, setup.steps_per_epoch)
     if stored is not None:
-        _check_same(directory, stored.identity, identity)
+        identity.check_same(directory, stored.identity, identified)
     trials = study.trials()
     try:
         setup = _with_layout(setup, trials[0])
         seeds = {trial.seed: rehearsal.fingerprint(setup, trial) for trial in {t.seed: t for t in trials}.values()}
         if stored is not None:
-            _check_fingerprints(directory, stored, seeds)
+            identity.check_fingerprints(directory, stored.seeds, seeds)
         known = _by_trial(stored)
         standings = {
             trial: Standing(epochs=one.epochs if one.status == "completed" else 0.0, ended=one.status == "diverged")
@@ -219,7 +220,7 @@ def _prepare(
     except Exception as error:
         raise TrainingError(f"the task's code raised before the first step: {failure_of(error).reason}") from error
     prepared = _Prepared(
-        study=study, directory=directory, setup=setup, stored=stored, identity=identity, seeds=seeds,
+        study=study, directory=directory, setup=setup, stored=stored, identity=identified, seeds=seeds,
         requests=requests, rehearsal=seen, plan=plan.choose(executor, workers, device, n_trials=0, seconds=0.0),
     )  # fmt: skip
     seconds = _seconds(setup, seen, prepared.steps)
@@ -229,8 +230,6 @@ def _prepare(
 
 
 def _with_layout(setup: Setup, trial: Trial) -> Setup:
-    import dataclasses
-
     plain = Session.open(setup, trial)
     return dataclasses.replace(setup, channels_last=setup.device == "cpu" and plan.has_convolutions(plain.model))
 
@@ -241,79 +240,6 @@ def _seconds(setup: Setup, seen: Rehearsal | None, steps: int) -> float:
         return 0.0
     evaluations = steps / max(1.0, setup.evaluate_every * setup.steps_per_epoch)
     return steps * seen.step_s + evaluations * seen.evaluation_s
-
-
-def _identity(study: Study, setup: Setup) -> dict[str, Any]:
-    task = setup.task
-    built_in = isinstance(study.task, str)
-    on_test = getattr(tasks.module(study.task), "CHOOSES_ON_TEST_SET", None) if built_in and not study.holdout else None
-    identity: dict[str, Any] = store.plain(
-        {
-            "task": {
-                "name": study.task_name,
-                "built_in": built_in,
-                "options": study.task_options,
-                "metrics": sorted(task.metrics),
-                "chosen_on_test_set": on_test,
-            },
-            "recipe": {
-                "optimizer": study.recipe.optimizer,
-                "optimizer_options": study.recipe.optimizer_options,
-                "schedule": study.recipe.schedule,
-                "batch_size": study.recipe.batch_size,
-            },
-            "data": {
-                "train": {"examples": len(task.train), "digest": task.train.digest()},
-                "val": {"examples": len(task.val), "digest": task.val.digest()},
-                "holdout": study.holdout,
-            },
-            "evaluate_every": study.evaluate_every,
-            "steps_per_epoch": setup.steps_per_epoch,
-        }
-    )
-    return identity
-
-
-def _check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    differences = [
-        f"{name} is {_brief(was)} there and {_brief(now)} here" for name, was, now in _differing("", stored, asked)
-    ]
-    if differences:
-        raise MismatchError(
-            f"{directory}: it holds another study: {'; '.join(differences)}; choose another --out, or ask for the same"
-        )
-
-
-def _differing(prefix: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*was, *now}):
-            # Where the data come from does not matter as long as they are the same.
-            if f"{prefix}{key}" not in ("task.options", "task.chosen_on_test_set", "steps_per_epoch"):
-                yield from _differing(f"{prefix}{key}.", was.get(key), now.get(key))
-    elif canonical(was) != canonical(now):
-        yield prefix.removesuffix("."), was, now
-
-
-def _brief(value: Any) -> str:
-    text = "nothing" if value is None else value if isinstance(value, str) else canonical(value)
-    return text if len(text) <= 40 else text[:37] + "…"
-
-
-def _check_fingerprints(directory: Path, stored: Stored, seeds: Mapping[int, tuple[str, float]]) -> None:
-    for seed, (weights, first_loss) in seeds.items():
-        if seed not in stored.seeds:
-            continue
-        known_weights, known_loss = stored.seeds[seed]
-        if weights != known_weights:
-            raise MismatchError(
-                f"{directory}: it holds another study: with seed {seed} the model starts from other weights "
-                "(an edited model, or another version of torch); choose another --out"
-            )
-        if not abs(first_loss - known_loss) <= FIRST_LOSS_TOLERANCE * max(1.0, abs(known_loss)):
-            raise MismatchError(
-                f"{directory}: it holds another study: with seed {seed} the first loss was {known_loss:.6g} and is now "
-                f"{first_loss:.6g} (an edited model, loss or preprocessing); choose another --out"
-            )
 
 
 def _merged(study: Study, stored: Stored | None) -> Study:
@@ -494,8 +420,6 @@ def _note(one: _Live, outcome: Outcome) -> None:
 def _store_all(
     writer: Writer, by_trial: Mapping[Trial, _Live], outcomes: list[Outcome], on_event: Callable[[Event], None]
 ) -> None:
-    import dataclasses
-
     for outcome in outcomes:
         one = by_trial[outcome.work.trial]
         if outcome.failure is not None:

@@ -65,6 +65,12 @@ def test_the_widest_range_has_finite_rates():
     assert (rates[0], rates[-1]) == (1e-30, 1e30)
 
 
+@pytest.mark.parametrize("got", ["1e-31", 1e31, [1e-3, 1e39], "1e-308..1e308/5", "5e-324", "1e-40..1e-3/3"])
+def test_a_rate_that_single_precision_cannot_multiply_by_is_refused(got):
+    with pytest.raises(SpecError, match=r"study\.lrs: expected rates from 1e-30 to 1e\+?30, got"):
+        parse_rates(got)
+
+
 @pytest.mark.parametrize(
     "got",
     ["0", "-1e-3", "nan", "inf", "-inf", "1e400", "1e-400", "fast", "1e-3,fast", "1e-3;1e-2", "1e-3,,1e-2", "1e-3,", ",",

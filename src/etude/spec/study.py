@@ -15,7 +15,7 @@ from etude import tasks
 from etude.errors import SpecError
 from etude.spec.expectation import Expectation, parse_expectations
 from etude.spec.objective import Objective, maximize, minimize, parse_objective
-from etude.spec.rates import Rates, Seeds, parse_rates, parse_seeds
+from etude.spec.rates import Rates, Seeds, format_rate, parse_rates, parse_seeds
 from etude.spec.recipe import Recipe
 from etude.spec.trial import Trial
 from etude.spec.value import number, value
@@ -100,6 +100,10 @@ class Study:
             or len(self.name.encode()) > 200
         ):
             raise SpecError(f"study.name: expected a name fit for a folder, got {self.name!r}")
+        for lr in self.expect:
+            if lr not in self.lrs:
+                rates = ", ".join(map(format_rate, self.lrs))
+                raise SpecError(f"study.expect: {format_rate(lr)} is none of the study's rates ({rates})")
         if self.objective is None:
             object.__setattr__(self, "objective", self._usual_objective())
 
@@ -170,7 +174,10 @@ class Study:
         return self.task if isinstance(self.task, str) else str(self.task.name)
 
     def replace(self, **changes: Any) -> Study:
-        """Return a copy with some fields changed."""
+        """Return a copy with some fields changed; with other rates, what was expected stays for those still tried."""
+        if "lrs" in changes and "expect" not in changes:
+            lrs = parse_rates(changes["lrs"])
+            changes["expect"] = {lr: what for lr, what in self.expect.items() if lr in lrs}
         return dataclasses.replace(self, **changes)
 
     def trials(self) -> list[Trial]:

@@ -1,41 +1,38 @@
-"""One run directory: one locked `Writer`, many readers. Knows files and SQLite; knows nothing of training or judging.
-
-    runs/NAME/
-      study.sqlite               the study, its trials, histories, evaluations and verdicts
-      checkpoints/TRIAL/STEP.pt  immutable; the last one of each trial
-      figures/                   drawn from the store, never read
-      lock                       held by the writer
-
-The commit protocol: the checkpoint is written under a temporary name, synced and renamed, and its folder synced; then
-one transaction (rollback journal, synchronous=FULL) stores history, evaluations and the reference to it; then the older
-checkpoint goes. A crash between any two of these leaves at most an orphaned file, swept at the next start.
-"""
+"""The one writer of a run directory, its lock, its schema, and the commit protocol."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from etude.errors import DiskError, InUseError, StoreError
+from etude.store.reading import (
+    CHECKPOINTS,
+    DATABASE,
+    FIGURES,
+    FORMAT,
+    LOCK,
+    StoredTrial,
+    exists,
+    finite,
+    plain,
+    read_if_any,
+)
 
 if TYPE_CHECKING:
     from etude.engine.history import History
 
-DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
 OURS = {DATABASE, f"{DATABASE}-journal", CHECKPOINTS, FIGURES, LOCK, "report.html"}
-FORMAT = 1
 # Statements that bring a database from format N to N + 1.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     0: (
@@ -59,137 +56,6 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         " version TEXT NOT NULL, analysis TEXT NOT NULL)",
     ),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredEvaluation:
-    """One evaluation as stored; see `etude.engine.history.Evaluation`."""
-
-    step: int
-    epoch: float
-    train_loss: float | None
-    metrics: dict[str, float]
-    standard_errors: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredTrial:
-    """A trial and how far it got. ``ends`` are the steps that its epochs, as asked for over time, end with."""
-
-    id: int
-    lr: float
-    seed: int
-    horizon: float | None
-    epochs: float
-    ends: tuple[int, ...]
-    step: int
-    wall_s: float
-    checkpoint: str | None
-    diverged: int | None
-    failure: str | None
-    traceback: str | None
-    status: str
-    evaluations: tuple[StoredEvaluation, ...] = ()
-    tests: tuple[StoredEvaluation, ...] = ()
-
-    @property
-    def end_step(self) -> int:
-        """The last step asked for."""
-        return self.ends[-1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """All that a run directory holds, but for checkpoints and the history by step."""
-
-    study: dict[str, Any]
-    identity: dict[str, Any]
-    created: float
-    revision: int
-    live: bool
-    environments: tuple[dict[str, Any], ...]
-    seeds: dict[int, tuple[str, float]]
-    trials: tuple[StoredTrial, ...]
-    analysis: tuple[int, str, dict[str, Any]] | None = field(default=None, repr=False)
-
-
-class _EmptyError(StoreError):
-    """There is no study yet."""
-
-
-def exists(directory: Path) -> bool:
-    """Whether the directory holds a study (and is not just about to)."""
-    database = directory / DATABASE
-    try:
-        return database.is_file() and database.stat().st_size > 0
-    except OSError:
-        return False
-
-
-def read_if_any(directory: Path) -> Stored | None:
-    """Read a run directory; None where no study has been stored yet (a crash may have cut the first transaction off)."""
-    try:
-        return read(directory) if exists(directory) else None
-    except _EmptyError:
-        return None
-
-
-def read(directory: Path) -> Stored:
-    """Read a run directory as it is now; another process may be writing to it.
-
-    Raises `StoreError` when there is none, or when its database is truncated, corrupt, or of a newer format.
-    """
-    with _reading(directory) as db:
-        row = db.execute("SELECT study, identity, created, revision, writer FROM study").fetchone()
-        live = _is_live(row[4])
-        evaluations = _by_trial(
-            db.execute(
-                "SELECT trial, step, epoch, train_loss, metrics, standard_errors FROM evaluations ORDER BY trial, step"
-            )
-        )
-        tests = _by_trial(
-            db.execute("SELECT trial, step, 0, NULL, metrics, standard_errors FROM tests ORDER BY trial, step")
-        )
-        trials = []
-        for one in db.execute(
-            "SELECT id, lr, seed, horizon, epochs, ends, step, wall_s, checkpoint, diverged, failure, traceback FROM trials"
-            " ORDER BY lr, seed, horizon"
-        ):
-            ends = tuple(json.loads(one[5]))
-            begun = one[0] in evaluations
-            trials.append(
-                StoredTrial(
-                    id=one[0], lr=one[1], seed=one[2], horizon=one[3], epochs=one[4], ends=ends, step=one[6],
-                    wall_s=one[7], checkpoint=one[8], diverged=one[9], failure=one[10], traceback=one[11],
-                    status=_status(one[10], one[9], one[6], ends[-1], begun, live),
-                    evaluations=tuple(evaluations.get(one[0], ())), tests=tuple(tests.get(one[0], ())),
-                )
-            )  # fmt: skip
-        analysis = db.execute("SELECT revision, version, analysis FROM analysis").fetchone()
-        return Stored(
-            study=json.loads(row[0]),
-            identity=json.loads(row[1]),
-            created=row[2],
-            revision=row[3],
-            live=live,
-            environments=tuple(json.loads(e) for (e,) in db.execute("SELECT environment FROM sessions ORDER BY id")),
-            seeds={seed: (weights, _number(loss)) for seed, weights, loss in db.execute("SELECT * FROM seeds")},
-            trials=tuple(trials),
-            analysis=None if analysis is None else (analysis[0], analysis[1], json.loads(analysis[2])),
-        )
-
-
-def read_steps(directory: Path) -> dict[int, dict[str, bytes]]:
-    """Return, by trial id, ``loss``, ``grad_norm`` and ``update_ratio`` by step, as little-endian float32 from step 1 on."""
-    parts: dict[int, dict[str, list[bytes]]] = {}
-    with _reading(directory) as db:
-        for trial, *arrays in db.execute(
-            "SELECT trial, loss, grad_norm, update_ratio FROM history ORDER BY trial, first_step"
-        ):
-            columns = parts.setdefault(trial, {"loss": [], "grad_norm": [], "update_ratio": []})
-            for column, array in zip(columns.values(), arrays, strict=True):
-                column.append(array)
-    return {trial: {name: b"".join(arrays) for name, arrays in columns.items()} for trial, columns in parts.items()}
 
 
 class Writer:
@@ -260,7 +126,7 @@ class Writer:
             db.execute("INSERT INTO sessions (started, environment) VALUES (?, ?)", (time.time(), _json(environment)))
             db.executemany(
                 "INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)",
-                [(seed, weights, _finite(loss)) for seed, (weights, loss) in seeds.items()],
+                [(seed, weights, finite(loss)) for seed, (weights, loss) in seeds.items()],
             )
         self._sweep()
 
@@ -308,7 +174,7 @@ class Writer:
                 db.executemany(
                     "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
                     [
-                        (trial.id, e.step, e.epoch, _finite(e.train_loss), _json(e.metrics), _json(e.standard_errors))
+                        (trial.id, e.step, e.epoch, finite(e.train_loss), _json(e.metrics), _json(e.standard_errors))
                         for e in history.evaluations
                     ],
                 )
@@ -318,7 +184,8 @@ class Writer:
                 )
                 db.execute("UPDATE study SET revision = revision + 1")
         except StoreError:
-            path.unlink(missing_ok=True)
+            if name != trial.checkpoint:  # a slice without a step has written its own checkpoint again
+                path.unlink(missing_ok=True)
             raise
         if before[1] is not None and before[1] != name:
             (self.directory / CHECKPOINTS / before[1]).unlink(missing_ok=True)
@@ -420,14 +287,6 @@ class Writer:
         self._made = []
 
 
-def runs(root: Path) -> list[Path]:
-    """Return the run directories below ``root``, the one written to last first."""
-    if not root.is_dir():
-        return []
-    found = [folder for folder in root.iterdir() if exists(folder)]
-    return sorted(found, key=lambda folder: (folder / DATABASE).stat().st_mtime, reverse=True)
-
-
 def _check_place(directory: Path) -> None:
     try:
         is_folder = directory.is_dir()
@@ -443,104 +302,8 @@ def _check_place(directory: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
-    database = directory / DATABASE
-    nothing = f"{directory}: there is no run in it (no {DATABASE}); `etude list` shows the runs there are"
-    if not exists(directory):
-        raise _EmptyError(nothing)
-    try:
-        # rw, so that a transaction which a crash cut off can be rolled back; nothing else is written.
-        mode = "rw" if os.access(database, os.W_OK) and os.access(directory, os.W_OK) else "ro"
-        db = sqlite3.connect(f"{database.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None)
-    except sqlite3.Error as error:
-        raise StoreError(f"{database}: cannot be opened: {error}") from None
-    try:
-        db.execute("BEGIN")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > FORMAT:
-            raise StoreError(
-                f"{database}: written by a newer etude (format {version}, this one reads {FORMAT}); upgrade etude"
-            )
-        if version < FORMAT:
-            if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise _EmptyError(nothing)
-            raise StoreError(f"{database}: expected a database of etude's, got another one")
-        pages, size = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
-        if database.stat().st_size < pages * size:
-            raise StoreError(f"{database}: the file is truncated; restore it from a copy")
-        yield db
-    except sqlite3.Error as error:
-        raise StoreError(f"{database}: not a sound database ({error}); restore it from a copy") from None
-    except (json.JSONDecodeError, IndexError, TypeError, KeyError) as error:
-        raise StoreError(f"{database}: not a sound database of etude's ({error!r}); restore it from a copy") from None
-    finally:
-        db.close()
-
-
-def _status(failure: str | None, diverged: int | None, step: int, end: int, begun: bool, live: bool) -> str:
-    if failure is not None:
-        return "failed"
-    if diverged is not None:
-        return "diverged"
-    if step >= end:
-        return "completed"
-    if not begun:
-        return "pending"
-    return "running" if live else "paused"
-
-
-def _is_live(writer: str | None) -> bool:
-    if writer is None:
-        return False
-    who = json.loads(writer)
-    if who["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(who["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _by_trial(rows: Iterable[Any]) -> dict[int, list[StoredEvaluation]]:
-    found: dict[int, list[StoredEvaluation]] = {}
-    for trial, step, epoch, train_loss, metrics, errors in rows:
-        found.setdefault(trial, []).append(
-            StoredEvaluation(
-                step=step,
-                epoch=epoch,
-                train_loss=None if step == 0 else _number(train_loss),
-                metrics={name: _number(value) for name, value in json.loads(metrics).items()},
-                standard_errors=json.loads(errors),
-            )
-        )
-    return found
-
-
-def _number(stored: float | None) -> float:
-    return math.nan if stored is None else stored
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _json(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, sort_keys=True)
-
-
-def plain(value: Any) -> Any:
-    """Return the value as JSON knows it: NaN and infinities as null, tuples as lists."""
-    if isinstance(value, float):
-        return _finite(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,91 @@
+"""What makes two studies the same: task, recipe, data; not rates, seeds or epochs (they extend), nor the objective (it reads)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etude import tasks
+from etude.errors import MismatchError
+from etude.spec.study import Study, canonical
+from etude.tasks.task import Task
+
+Fingerprint = tuple[str, float]  # digest of the initial weights, first loss
+FIRST_LOSS_TOLERANCE = 1e-4
+# Where the data come from does not matter as long as they are the same; the rest follows from what is compared.
+NOT_COMPARED = ("task.options", "task.chosen_on_test_set", "steps_per_epoch")
+
+
+def identify(study: Study, task: Task, steps_per_epoch: int) -> dict[str, Any]:
+    """Return the identity as JSON-able values; ``task`` is the study's, made, with the holdout taken."""
+    built_in = isinstance(study.task, str)
+    on_test = getattr(tasks.module(study.task), "CHOOSES_ON_TEST_SET", None) if built_in and not study.holdout else None
+    made: dict[str, Any] = {
+        "task": {
+            "name": study.task_name,
+            "built_in": built_in,
+            "options": study.task_options,
+            "metrics": sorted(task.metrics),
+            "chosen_on_test_set": on_test,
+        },
+        "recipe": {
+            "optimizer": study.recipe.optimizer,
+            "optimizer_options": study.recipe.optimizer_options,
+            "schedule": study.recipe.schedule,
+            "batch_size": study.recipe.batch_size,
+        },
+        "data": {
+            "train": {"examples": len(task.train), "digest": task.train.digest()},
+            "val": {"examples": len(task.val), "digest": task.val.digest()},
+            "holdout": study.holdout,
+        },
+        "evaluate_every": study.evaluate_every,
+        "steps_per_epoch": steps_per_epoch,
+    }
+    parsed: dict[str, Any] = json.loads(canonical(made))
+    return parsed
+
+
+def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise `MismatchError`, naming all that differs, when the directory holds another study."""
+    differences = [
+        f"{name} is {_brief(was)} there and {_brief(now)} here" for name, was, now in _differing("", stored, asked)
+    ]
+    if differences:
+        raise MismatchError(
+            f"{directory}: it holds another study: {'; '.join(differences)}; choose another --out, or ask for the same"
+        )
+
+
+def check_fingerprints(directory: Path, stored: Mapping[int, Fingerprint], asked: Mapping[int, Fingerprint]) -> None:
+    """Raise `MismatchError` for a seed that starts from other weights or with another first loss than it did."""
+    for seed, (weights, first_loss) in asked.items():
+        if seed not in stored:
+            continue
+        known_weights, known_loss = stored[seed]
+        if weights != known_weights:
+            raise MismatchError(
+                f"{directory}: it holds another study: with seed {seed} the model starts from other weights "
+                "(an edited model, or another version of torch); choose another --out"
+            )
+        if not abs(first_loss - known_loss) <= FIRST_LOSS_TOLERANCE * max(1.0, abs(known_loss)):
+            raise MismatchError(
+                f"{directory}: it holds another study: with seed {seed} the first loss was {known_loss:.6g} and is now "
+                f"{first_loss:.6g} (an edited model, loss or preprocessing); choose another --out"
+            )
+
+
+def _differing(prefix: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*was, *now}):
+            if f"{prefix}{key}" not in NOT_COMPARED:
+                yield from _differing(f"{prefix}{key}.", was.get(key), now.get(key))
+    elif canonical(was) != canonical(now):
+        yield prefix.removesuffix("."), was, now
+
+
+def _brief(value: Any) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else canonical(value)
+    return text if len(text) <= 40 else text[:37] + "…"
