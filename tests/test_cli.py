@@ -782,3 +782,16 @@ def test_numbers_in_json_are_the_stored_ones(etude_command, digits_run):
             assert one["metrics"] == evaluation.metrics
             assert one["train_loss"] == evaluation.train_loss
             assert all(math.isfinite(value) for value in one["metrics"].values())
+
+
+def test_an_option_that_changes_nothing_keeps_what_was_expected(etude_command, tmp_path):
+    (tmp_path / "e.toml").write_text('task = "quadratic"\nlrs = [0.1, 1]\nepochs = 20\nexpect = {"1" = ["good"]}\n')
+    for words, kept in ((["--batch-size", "10"], True), (["--batch-size", "5"], False), (["--lrs", "0.1,2.5"], False)):
+        said = etude_command("run", "e.toml", *words, "--executor", "inline", "--out", f"run{words[1]}")
+        assert said.status == 0
+        assert ("observed" in said.out) == kept
+
+
+def test_a_format_that_the_files_name_contradicts_is_refused(etude_command, digits_run):
+    said = etude_command("plot", str(digits_run), "--format", "svg", "--out", "x.png")
+    assert "plot: --format says svg and --out x.png" in refused(said)

@@ -367,3 +367,16 @@ def test_reading_imports_nothing_heavy(code, digits_run):
     )
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_expectation_of_a_rate_that_is_not_tried_is_refused():
+    with pytest.raises(
+        SpecError, match=r"study.expect: 1e-1|study.expect: 0.1 is none of the study's rates \(1e-3, 1e-2\)"
+    ):
+        Study(task="digits", lrs=[1e-3, 1e-2], epochs=1, expect={"1e-1": ["good"]})
+
+
+def test_with_other_rates_what_was_expected_stays_for_those_still_tried():
+    reference = Study.default("mnist")
+    assert set(reference.replace(lrs="1e-3,1e-1").expect) == {1e-3}
+    assert reference.replace(epochs=1).expect == reference.expect
