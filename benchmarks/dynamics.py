@@ -21,7 +21,7 @@ import etude
 from etude.analysis import dynamics
 from etude.engine.session import Session, Setup
 from etude.execution.worker import quiet_allocator
-from etude.spec.rates import format_rate
+from etude.notation import format_rate
 from etude.spec.trial import Trial
 
 

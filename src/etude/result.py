@@ -173,7 +173,7 @@ class Result:
         )
 
     def _command(self, next_run: Mapping[str, Any]) -> str:
-        from etude.spec.rates import format_rate
+        from etude.notation import format_rate
 
         lrs = [format_rate(lr) for lr in next_run["lrs"]]
         if self.stored.identity["task"]["built_in"]:

@@ -17,11 +17,11 @@ from etude.analysis import dynamics, noise
 from etude.analysis.reading import RateEvidence, epochs_text, sentence
 from etude.analysis.scale import Scale, find_scale
 from etude.analysis.values import Analysis, Curve, NextRun, RateReading, Recommendation, TrialReading
+from etude.notation import format_rate
 
 VERSION = "1"
 WITHIN, WORSE = 0.8, 0.9  # probabilities that make a grade
 RESTLESS = ("oscillating", "spiking")
-LOST = ("diverged", "collapsed")
 COARSE = 0.4  # decades between tried rates from which on a rate in between is worth a run
 
 
@@ -47,8 +47,12 @@ def analyse(
     by_rate = {lr: [t for t in trials if t.lr == lr] for lr in sorted({t.lr for t in trials})}
     curve_of = {(curve.lr, curve.seed): curve for curve in curves}
     spread = noise.pooled(scores, scale)
-    # Never best: a rate that lost a seed.
-    candidates = {lr: s for lr, s in scores.items() if not any(_is_lost(t, curve_of) for t in by_rate[lr])}
+    # Never best: a rate of which a seed was lost, or never moved.
+    candidates = {
+        lr: s
+        for lr, s in scores.items()
+        if not any(_is_lost(t, curve_of) or t.dynamics == "stalled" for t in by_rate[lr])
+    }
     means = {lr: float(np.mean(list(s.values()))) for lr, s in scores.items()}
     best = max(candidates, key=lambda lr: (sign * means[lr], -lr), default=None)
     if best is None:
@@ -57,7 +61,7 @@ def analyse(
         best_error = _mean_error([curve_of[best, seed] for seed in scores[best]], metric, horizon_step)
         delta, source = noise.margin(margin, spread, scale, means[best], best_error, score_gain)
     evidence = {
-        lr: _rate_evidence(lr, of_rate, curve_of, means, best, delta, spread, scale, metric, horizon_step, horizon)
+        lr: _rate_evidence(lr, of_rate, curve_of, scores, best, delta, spread, scale, metric, horizon_step, horizon)
         for lr, of_rate in by_rate.items()
     }
     evidence = _with_verdicts(evidence)
@@ -124,22 +128,25 @@ def _mean_error(curves: Sequence[Curve], metric: str, step: int) -> float:
 
 
 def _rate_evidence(
-    lr: float, trials: Sequence[TrialReading], curve_of: Mapping[tuple[float, int], Curve], means: Mapping[float, float],
-    best: float | None, delta: float | None, spread: noise.Noise, scale: Scale, metric: str, step: int, horizon: float,
+    lr: float, trials: Sequence[TrialReading], curve_of: Mapping[tuple[float, int], Curve],
+    scores: Mapping[float, Mapping[int, float]], best: float | None, delta: float | None, spread: noise.Noise,
+    scale: Scale, metric: str, step: int, horizon: float,
 ) -> RateEvidence:  # fmt: skip
     curves = [curve_of[lr, trial.seed] for trial in trials]
-    scored = [trial for trial in trials if math.isfinite(trial.score)]
-    mean = float(np.mean([trial.score for trial in scored])) if scored else math.nan
-    error = _error_of_mean(mean, len(scored), curves, spread, scale, metric, step)
+    scored = {trial.seed: trial.score for trial in trials if math.isfinite(trial.score)}
+    mean = float(np.mean(list(scored.values()))) if scored else math.nan
+    examples = _mean_error([curve_of[lr, seed] for seed in scored], metric, step)
+    error = noise.error_of_mean(spread, scale, mean, len(scored), examples)
     gap = gap_error = p_within = p_worse = math.nan
     grade = None
     if best is not None and delta is not None and scored:
-        best_n = sum(1 for (rate, _), curve in curve_of.items() if rate == best and curve.status != "diverged")
-        best_error = _error_of_mean(
-            means[best], best_n, [c for (rate, _), c in curve_of.items() if rate == best], spread, scale, metric, step
+        of_best = scores[best]
+        best_mean = float(np.mean(list(of_best.values())))
+        best_examples = _mean_error([curve_of[best, seed] for seed in of_best], metric, step)
+        gap = scale.sign * (best_mean - mean)
+        gap_error = noise.error_of_gap(
+            spread, scale, (mean, len(scored), examples), (best_mean, len(of_best), best_examples)
         )
-        gap = scale.sign * (means[best] - mean)
-        gap_error = math.hypot(error, best_error)
         p_within = noise.probability_below(gap, gap_error, delta, spread.df)
         p_worse = 1 - p_within
         lost = any(_is_lost(trial, curve_of) for trial in trials)
@@ -171,17 +178,9 @@ def _rate_evidence(
         last_change_error=float(np.mean([one["last_change_error"] for one in dynamic])) if dynamic else 0.0,
         epochs=horizon,
         is_best=lr == best,
+        some_learned=best is not None,
+        failure=next((curve.failure for curve in curves if curve.failure is not None), None),
     )  # fmt: skip
-
-
-def _error_of_mean(
-    mean: float, count: int, curves: Sequence[Curve], spread: noise.Noise, scale: Scale, metric: str, step: int
-) -> float:
-    between = spread.sd(scale, mean) if math.isfinite(mean) else None
-    if between is not None and count:
-        return between / math.sqrt(count)
-    error = _mean_error([curve for curve in curves if curve.status != "diverged"], metric, step)
-    return error if math.isfinite(error) else 0.0
 
 
 def _with_verdicts(evidence: Mapping[float, RateEvidence]) -> dict[float, RateEvidence]:
@@ -261,9 +260,9 @@ def _recommend(
     name = metric.removeprefix("val_").replace("_", " ")
     reached = f"{scale.text(e.mean)} validation {name}" if metric.startswith("val_") else f"{name} {scale.text(e.mean)}"
     others = [lr for lr in within if lr != best]
-    reason = f"{_rate(best)} reaches {reached} after {epochs_text(e.epochs)}, the best of {len(tried)} rates"
+    reason = f"{format_rate(best)} reaches {reached} after {epochs_text(e.epochs)}, the best of {len(tried)} rates"
     if others:
-        reason += f"; {', '.join(map(_rate, others))} {'is' if len(others) == 1 else 'are'} within the margin"
+        reason += f"; {', '.join(map(format_rate, others))} {'is' if len(others) == 1 else 'are'} within the margin"
     if edge:
         reason += f"; it is the {edge}est rate tried, so the best rate is not bracketed"
     if unfinished:
@@ -273,14 +272,16 @@ def _recommend(
         provisional_reason = "run-to-run noise not measured: one seed"
     elif unfinished:
         provisional_reason = "training is not finished"
-    said = [f"{_rate(r.lr)} is {r.verdict}" if r.verdict != "diverged" else f"{_rate(r.lr)} diverged"
+    said = [f"{format_rate(r.lr)} is {r.verdict}" if r.verdict != "diverged" else f"{format_rate(r.lr)} diverged"
             for r in rates if r.lr not in within and r.verdict != "undetermined"]  # fmt: skip
-    conclusion = f"Train at {_rate(best)}: it reaches {reached} in {epochs_text(e.epochs)}"
+    conclusion = f"Train at {format_rate(best)}: it reaches {reached} in {epochs_text(e.epochs)}"
     if len(tried) == 1:
-        conclusion = f"{_rate(best)} reaches {reached} in {epochs_text(e.epochs)}; one rate alone compares with nothing"
+        conclusion = (
+            f"{format_rate(best)} reaches {reached} in {epochs_text(e.epochs)}; one rate alone compares with nothing"
+        )
     elif said:
         conclusion += "; " + _listed(said)
-    unresolved = [lr for lr in tried if evidence[lr].grade == "unresolved"]
+    unresolved = [lr for lr in tried if evidence[lr].grade == "unresolved" and not evidence[lr].n_lost]
     return Recommendation(
         lr=best,
         reason=reason + ".",
@@ -318,7 +319,8 @@ def _next(
         return NextRun(why="more seeds measure the run-to-run noise", seeds=3)
     if unresolved:
         return NextRun(
-            why=f"more seeds would tell {_listed([_rate(lr) for lr in unresolved])} from the best", seeds=n_trials + 2
+            why=f"more seeds would tell {_listed([format_rate(lr) for lr in unresolved])} from the best",
+            seeds=n_trials + 2,
         )
     position = tried.index(best)
     between = [
@@ -361,11 +363,6 @@ def _none(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence], 
 
 def _round(lr: float) -> float:
     return float(f"{lr:.2e}")
-
-
-def _rate(lr: float) -> str:
-    mantissa, exponent = f"{lr:.2e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}" if not 0.1 <= lr < 1e4 else f"{lr:.4g}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -105,7 +105,8 @@ def _setbacks(score: Floats, error: Floats) -> tuple[float, float, int]:
     change = np.diff(score)
     # Bonferroni over the changes, one-sided, so that long curves are not restless by their length alone.
     significant = -special.ndtri(FALSE_ALARM / len(change))
-    noise = np.nan_to_num(significant * np.sqrt(1 - EVALUATION_CORRELATION) * np.hypot(error[1:], error[:-1]))
+    noise = significant * np.sqrt(1 - EVALUATION_CORRELATION) * np.hypot(error[1:], error[:-1])
+    # A metric without a standard error has unknown noise: none of its changes is significant.
     drops = np.where(change < -noise, -change, 0.0)
     # A setback that nothing follows may be the start of overfitting; one that is made good again is restlessness.
     recoveries = int(sum(change[i + 1 :].sum() > 0 for i in np.flatnonzero(drops)))

@@ -7,6 +7,7 @@ is not measured; the standard error over the validation examples stands in and i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from scipy import special
 
 from etude.analysis.scale import Scale
 
+EXAMPLES_CORRELATION = 0.5  # of two rates evaluated on the same examples; measured by `make validate`
 GUESS = 0.02  # of what training gained, where nothing else is known
 
 
@@ -24,6 +26,7 @@ class Noise:
 
     relative: float | None
     df: float
+    paired: float | None = None  # without what the rates of a seed share; None where they do not have the same seeds
 
     def sd(self, scale: Scale, mean: float) -> float | None:
         """Return the standard deviation of one run whose mean is ``mean``, in the metric's unit."""
@@ -49,10 +52,33 @@ def pooled(scores: Mapping[float, Mapping[int, float]], scale: Scale) -> Noise:
         total = float((centred_RS**2).sum())
         # Centring takes away what all rates of a seed share. A new run brings its share back: add it for δ and errors.
         shared = float((np.array(deviations).mean(0) ** 2).sum()) / (centred_RS.shape[1] - 1)
+        paired = float(np.sqrt(total / df))
         variance = total / df + max(0.0, shared - total / df / centred_RS.shape[0])
     else:
+        paired = None
         variance = sum(float((d**2).sum()) for d in deviations) / df
-    return Noise(relative=float(np.sqrt(variance)), df=float(df))
+    return Noise(relative=float(np.sqrt(variance)), df=float(df), paired=paired)
+
+
+def error_of_mean(spread: Noise, scale: Scale, mean: float, count: int, examples: float) -> float:
+    """Return the standard error of a rate's mean over ``count`` seeds; ``examples`` is that over validation examples."""
+    between = spread.sd(scale, mean) if math.isfinite(mean) else None
+    if between is not None and count:
+        return between / math.sqrt(count)
+    return examples if math.isfinite(examples) else 0.0
+
+
+def error_of_gap(spread: Noise, scale: Scale, one: tuple[float, int, float], other: tuple[float, int, float]) -> float:
+    """Return the standard error of the difference of two rates, each (mean, seeds, error over examples).
+
+    What they share cancels: with the same seeds the part of the scatter that comes with the seed, with one seed the
+    examples that both see.
+    """
+    if spread.relative is None:
+        both = [examples if math.isfinite(examples) else 0.0 for _, _, examples in (one, other)]
+        return math.hypot(*both) * math.sqrt(1 - EXAMPLES_CORRELATION)
+    relative = spread.relative if spread.paired is None else spread.paired
+    return math.hypot(*(relative * scale.level(mean) / math.sqrt(count) for mean, count, _ in (one, other)))
 
 
 def margin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,13 @@ class RateEvidence:
     last_change_error: float
     epochs: float
     is_best: bool
+    some_learned: bool
     failure: str | None = None
+
+    @property
+    def n_lost(self) -> int:
+        """How many seeds diverged or collapsed."""
+        return self.n_diverged + self.n_collapsed
 
     @property
     def restless(self) -> bool:
@@ -44,21 +51,22 @@ class RateEvidence:
     @property
     def still_improving(self) -> bool:
         """Whether the last interval improved the objective by more than its noise."""
-        return self.last_change > max(0.0, 2 * self.last_change_error)
+        return math.isfinite(self.last_change_error) and self.last_change > max(0.0, 2 * self.last_change_error)
 
 
 Templates = tuple[tuple[Callable[[RateEvidence], bool], str], ...]
 
 TABLE: Templates = (
-    (lambda e: e.n_failed == e.n_trials, "Its code raised{of_failed}: {failure}"),
+    (lambda e: e.n_failed > 0 and e.n_scored == 0, "Its code raised{of_failed}: {failure}"),
     (lambda e: e.verdict == "diverged" and e.n_diverged > 0, "The loss stopped being finite at step {diverged_step}{of_diverged}."),
     (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean} after {epochs}."),
-    (lambda e: e.verdict == "diverged", "Never left its starting point, above the rates that learn: {mean} after {epochs}."),
+    (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean} after {epochs}."),
+    (lambda e: e.verdict == "diverged", "Never left its starting point: {mean} after {epochs}."),
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
     (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean} after {epochs}."),
     (lambda e: e.verdict == "too low" and e.still_improving, "Still improving at the end: {mean} after {epochs}, {gap} short of the best."),
     (lambda e: e.verdict == "too low", "{mean} after {epochs}, {gap} short of the best, which a higher rate reached in as many steps."),
-    (lambda e: e.verdict == "unstable" and e.n_diverged + e.n_collapsed > 0, "Lost {n_lost} of its {n_trials} seeds; {mean} on average after {epochs}."),
+    (lambda e: e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; {mean} on average after {epochs}."),
     (lambda e: e.verdict == "unstable" and e.setback > 0, "Restless: fell back by {setback} between two evaluations and ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "unstable", "Restless: its training loss rose again and again; it ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "too high", "Settled at {mean} after {epochs}, {gap} short of the best."),
@@ -66,6 +74,7 @@ TABLE: Templates = (
     (lambda e: e.verdict == "good" and e.is_best, "The best: {mean} after {epochs}."),
     (lambda e: e.verdict == "good" and e.restless, "As good as the best: {mean} after {epochs}, though its curve is restless."),
     (lambda e: e.verdict == "good", "As good as the best: {mean} after {epochs}."),
+    (lambda e: e.verdict == "undetermined" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; the others reached {mean} on average after {epochs}."),
     (lambda e: e.grade == "worse", "{mean} after {epochs}, {gap} short of the best, between rates that do better; more seeds would tell."),
     (lambda e: e.n_scored > 0, "{mean} after {epochs}: the gap of {gap} to the best cannot be told from noise; more seeds would tell."),
     (lambda e: True, "Nothing to judge it by yet."),
@@ -87,7 +96,7 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         of_collapsed=_of(e.n_collapsed, e.n_trials),
         of_failed=_of(e.n_failed, e.n_trials),
         failure=e.failure,
-        n_lost=e.n_diverged + e.n_collapsed,
+        n_lost=e.n_lost,
         n_trials=e.n_trials,
         mean=mean,
         gap=scale.gap_text(e.gap),

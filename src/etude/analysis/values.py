@@ -21,7 +21,7 @@ class Curve:
 
     ``steps`` and ``epochs`` (E,) of the evaluations, ``metrics`` and ``errors`` (standard errors, NaN where unknown) by
     name, each (E,); ``loss`` (T,) the training loss by step from step 1 on, maybe empty. ``diverged_step`` is set where
-    the loss stopped being finite. ``end_step`` is the last step asked for.
+    the loss stopped being finite, ``failure`` where the trial's code raised. ``end_step`` is the last step asked for.
     """
 
     lr: float
@@ -34,6 +34,7 @@ class Curve:
     loss: Floats
     end_step: int
     diverged_step: int | None = None
+    failure: str | None = None
 
     def at(self, name: str, step: int) -> tuple[float, float]:
         """Return the metric's value and standard error at the last evaluation up to ``step`` (NaN where there is none)."""

@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from etude.notation import format_rate
 from etude.present import palette
 from etude.result import Result
-from etude.spec.rates import format_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

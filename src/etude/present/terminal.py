@@ -15,8 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from etude.notation import format_rate
 from etude.result import Result, reason_of
-from etude.spec.rates import format_rate
 from etude.store import StoredTrial
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etude.errors import SpecError, nearest
-from etude.spec.rates import format_rate
+from etude.notation import format_rate
 from etude.spec.value import number
 
 VERDICTS = ("too low", "good", "too high", "unstable", "diverged", "undetermined")

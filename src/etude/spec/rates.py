@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from etude.errors import SpecError
+from etude.notation import format_rate
 from etude.spec.value import number
 
 Rates = tuple[float, ...]
@@ -105,15 +106,3 @@ def _seed(got: object, field: str) -> int:
     if not 0 <= seed <= LARGEST_SEED:
         raise SpecError(f"{field}: expected a seed from 0 to {LARGEST_SEED}, got {got!r}")
     return seed
-
-
-def format_rate(lr: float) -> str:
-    """Write a rate as it is typed: ``1e-3``, ``2.15e-5``, ``10``. Reading it back gives the same rate."""
-    if 0.1 <= lr < 10_000:
-        return f"{lr:g}" if float(f"{lr:g}") == lr else repr(lr)
-    for digits in range(17):
-        text = f"{lr:.{digits}e}"
-        if float(text) == lr:
-            break
-    mantissa, exponent = text.split("e")
-    return f"{mantissa}e{int(exponent)}"

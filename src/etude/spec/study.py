@@ -13,9 +13,10 @@ from pydantic import BeforeValidator, Field
 
 from etude import tasks
 from etude.errors import SpecError
+from etude.notation import format_rate
 from etude.spec.expectation import Expectation, parse_expectations
 from etude.spec.objective import Objective, maximize, minimize, parse_objective
-from etude.spec.rates import Rates, Seeds, format_rate, parse_rates, parse_seeds
+from etude.spec.rates import Rates, Seeds, parse_rates, parse_seeds
 from etude.spec.recipe import Recipe
 from etude.spec.trial import Trial
 from etude.spec.value import number, value

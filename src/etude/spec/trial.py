@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from etude.spec.rates import format_rate
+from etude.notation import format_rate
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

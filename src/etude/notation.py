@@ -1,0 +1,15 @@
+"""How a learning rate is written, everywhere."""
+
+from __future__ import annotations
+
+
+def format_rate(lr: float) -> str:
+    """Write a rate as it is typed: ``1e-3``, ``2.15e-5``, ``10``. Reading it back gives the same rate."""
+    if 0.1 <= lr < 10_000:
+        return f"{lr:g}" if float(f"{lr:g}") == lr else repr(lr)
+    for digits in range(17):
+        text = f"{lr:.{digits}e}"
+        if float(text) == lr:
+            break
+    mantissa, exponent = text.split("e")
+    return f"{mantissa}e{int(exponent)}"
