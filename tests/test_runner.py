@@ -39,8 +39,7 @@ def trained(study, directory, **kwargs):
         if isinstance(event, runner.Advanced):
             seen.add(event.trial)
 
-    kwargs.setdefault("executor", "inline")
-    result = study.run(directory, on_event=on_event, **kwargs)
+    result = runner.run(study, directory, on_event=on_event, **{"executor": "inline", **kwargs})
     return seen, result
 
 
@@ -108,6 +107,91 @@ def test_a_diverged_rate_does_not_hold_the_horizon_back(tmp_path):
     assert result.counts == {"completed": 1, "diverged": 1}
 
 
+def test_asking_for_less_of_a_paused_run_trains_no_further_than_asked(tmp_path):
+    trained(DIGITS.replace(epochs=1), tmp_path / "run")
+    with store.Writer(tmp_path / "run") as writer:  # as Ctrl-C in a longer run leaves it
+        writer.begin(*(lambda s: (s.study, s.identity, s.environments[-1], s.seeds))(store.read(tmp_path / "run")))
+        writer.request([(1e-3, 0, None, 10.0, 210), (1e-2, 0, None, 10.0, 210)])
+    assert runner.estimate(DIGITS, tmp_path / "run").steps == 2 * 21
+    _, result = trained(DIGITS, tmp_path / "run")
+    assert {t.step for t in result.stored.trials} == {42}
+    assert {t.status for t in result.stored.trials} == {"paused"}
+    seen, result = trained(DIGITS, tmp_path / "run", carry="unfinished")
+    assert len(seen) == 2
+    assert result.complete
+
+
+def test_carrying_on_what_is_unfinished_trains_no_cross_product(tmp_path):
+    trained(DIGITS, tmp_path / "run")
+    with store.Writer(tmp_path / "run") as writer:
+        stored = store.read(tmp_path / "run")
+        writer.begin({**stored.study, "seeds": [0, 1]}, stored.identity, stored.environments[-1], stored.seeds)
+        writer.request([(1e-3, 1, None, 2.0, 42)])
+    seen, _ = trained(DIGITS.replace(seeds=2), tmp_path / "run", carry="unfinished")
+    assert seen == {Trial(lr=1e-3, seed=1)}
+
+
+def test_an_edited_model_is_noticed_also_with_new_seeds_alone(tmp_path, tiny_task):
+    import dataclasses
+
+    study = etude.Study(task=tiny_task, lrs=[0.1], seeds="0,1", epochs=1)
+    trained(study, tmp_path / "run")
+    edited = dataclasses.replace(tiny_task, model=lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)))
+    with pytest.raises(etude.errors.MismatchError, match="seed 0 the model starts from other weights"):
+        trained(study.replace(task=edited, seeds="5,6"), tmp_path / "run")
+
+
+def test_a_network_that_calls_view_after_a_convolution_trains_in_the_plain_layout(tmp_path):
+    class Classic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.head = nn.Linear(64, 2)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.head(x.view(x.size(0), -1))
+
+    x = torch.randn(40, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    data = x, torch.arange(40) % 2
+    task = etude.Task(model=Classic, train=data, val=data, loss=nn.CrossEntropyLoss())
+    result = etude.Study(task=task, lrs=[1e-2], epochs=1, recipe=etude.Recipe(batch_size=8)).run(tmp_path / "run")
+    assert result.complete
+    assert result.stored.environments[-1]["channels_last"] is False
+
+
+def test_state_that_a_checkpoint_does_not_see_is_refused_before_anything_is_stored(tmp_path, tiny_task):
+    import dataclasses
+
+    class Warm(nn.Linear):  # counts its calls in a plain attribute
+        calls = 0
+
+        def forward(self, x):
+            self.calls += self.training
+            return super().forward(x) * min(1.0, self.calls / 10)
+
+    study = etude.Study(
+        task=dataclasses.replace(tiny_task, model=lambda: Warm(4, 2)),
+        lrs=[0.1],
+        epochs=3,
+        recipe=etude.Recipe(batch_size=8),
+    )
+    with pytest.raises(etude.errors.SpecError, match="keeps state outside parameters and buffers"):
+        study.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_first_loss_that_is_not_finite_stays_the_same_study(tmp_path, tiny_task):
+    import dataclasses
+
+    x = tiny_task.train.inputs.clone()
+    x[:] = float("inf")
+    study = etude.Study(task=dataclasses.replace(tiny_task, train=(x, tiny_task.train.targets)), lrs=[0.1], epochs=1)
+    for _ in range(2):
+        _, result = trained(study, tmp_path / "run")
+        assert result.counts == {"diverged": 1}
+
+
 def test_a_schedule_that_depends_on_the_horizon_makes_other_trials(tmp_path):
     study = DIGITS.replace(recipe=etude.Recipe(schedule="cosine"))
     trained(study, tmp_path / "run")
@@ -166,6 +250,7 @@ def test_a_trial_whose_code_raises_is_failed_and_the_others_go_on(tmp_path, tiny
     assert result.counts == {"completed": 1, "failed": 1}
     failed = result.to_dict()["trials"][1]
     assert "weights too large" in failed["reason"]
+    assert "weights too large" in result.analysis["rates"][1]["reason"]
     assert "Traceback" in result.stored.trials[1].traceback
     assert result.recommendation.lr == 0.1
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -93,13 +94,16 @@ def resume(
             f"study.run({str(directory)!r}) goes on where it stopped"
         )
     table = {**stored.study, "epochs": stored.horizon}
+    extended = any(given is not None for given in (lrs, seeds, epochs)) or not stored.stored.trials
     if lrs is not None:
         table["lrs"] = sorted({*table["lrs"], *parse_rates(lrs)})
     if seeds is not None:
         table["seeds"] = sorted({*table["seeds"], *parse_seeds(seeds)})
     if epochs is not None:
         table["epochs"] = epochs
-    _carry_out(Study(**table), directory, executor, workers, device, quiet, dry_run, unfinished=True)
+    _carry_out(
+        Study(**table), directory, executor, workers, device, quiet, dry_run, "both" if extended else "unfinished"
+    )
 
 
 @app.command()
@@ -229,7 +233,8 @@ def _with_options(study: Study, given: dict[str, Any]) -> Study:
 def _pairs(text: str, option: str) -> dict[str, Any]:
     """Read ``momentum=0.9,nesterov=true``."""
     pairs: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    # A comma separates where a name and an equals sign follow: betas=[0.9,0.99] is one option.
+    for part in filter(None, (part.strip() for part in re.split(r",(?=\s*\w+\s*=)", text))):
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise SpecError(f"{option}: expected NAME=VALUE,…, got {part!r}")
@@ -242,7 +247,7 @@ def _pairs(text: str, option: str) -> dict[str, Any]:
 
 def _carry_out(
     study: Study, out: Path | None, executor: str, workers: int | None, device: str, quiet: bool, dry_run: bool,
-    unfinished: bool = False,
+    carry: Literal["study", "unfinished", "both"] = "study",
 ) -> None:  # fmt: skip
     from rich.console import Console
 
@@ -251,7 +256,7 @@ def _carry_out(
     from etude.store import FIGURES
 
     if dry_run:
-        seen = runner.estimate(study, out, executor=executor, workers=workers, device=device, unfinished=unfinished)
+        seen = runner.estimate(study, out, executor=executor, workers=workers, device=device, carry=carry)
         print(
             f"{seen.trials} trials to train ({seen.complete_trials} complete), {seen.steps:,} steps, about "
             f"{duration(seen.seconds)} ({seen.plan}), {max(1, round(seen.disk_bytes / 1e6)):,} MB on disk."
@@ -260,14 +265,15 @@ def _carry_out(
     console = Console()
     with Progress(console, quiet) as progress:
         result = runner.run(
-            study, out, executor=executor, workers=workers, device=device, on_event=progress, unfinished=unfinished
+            study, out, executor=executor, workers=workers, device=device, on_event=progress, carry=carry
         )
+    if not quiet:
+        console.print()
+        _print_result(result)
     from etude.present import figures
 
     picture = figures.save(result, "curves", result.directory / FIGURES / "curves.png")
     if not quiet:
-        console.print()
-        _print_result(result)
         print(f"Picture: {picture}")
     if result.counts.get("failed"):
         raise typer.Exit(1)

@@ -79,11 +79,19 @@ class Result:
 
     @cached_property
     def horizon(self) -> float:
-        """The largest number of epochs that all rates were asked for."""
-        asked: dict[float, float] = {}
+        """The largest number of epochs that all rates were asked for.
+
+        With a schedule that depends on it, the largest one that all rates have trials of, else that most of them have.
+        """
+        of_rate: dict[float, set[float]] = {}
         for trial in self.stored.trials:
-            asked[trial.lr] = max(asked.get(trial.lr, 0.0), trial.epochs)
-        return min(asked.values(), default=float(self.study["epochs"]))
+            of_rate.setdefault(trial.lr, set()).add(trial.epochs if trial.horizon is None else trial.horizon)
+        if not of_rate:
+            return float(self.study["epochs"])
+        if all(trial.horizon is None for trial in self.stored.trials):
+            return min(max(epochs) for epochs in of_rate.values())
+        every = set.union(*of_rate.values())
+        return max(every, key=lambda epochs: (sum(epochs in has for has in of_rate.values()), epochs))
 
     @cached_property
     def judged(self) -> tuple[StoredTrial, ...]:
@@ -147,6 +155,7 @@ class Result:
                     loss=loss,
                     end_step=trial.end_step,
                     diverged_step=trial.diverged,
+                    failure=trial.failure,
                 )
             )
         return curves
@@ -175,14 +184,17 @@ class Result:
     def _command(self, next_run: Mapping[str, Any]) -> str:
         from etude.notation import format_rate
 
-        lrs = [format_rate(lr) for lr in next_run["lrs"]]
+        lrs = ",".join(format_rate(lr) for lr in next_run["lrs"])
+        seeds = sorted(self.study["seeds"])
+        more = max(0, (next_run["seeds"] or 0) - len(seeds))
+        seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
+        wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
         if self.stored.identity["task"]["built_in"]:
             words = ["etude", "resume", str(self.directory)]
-            words += ["--lrs", ",".join(lrs)] if lrs else []
-            words += ["--seeds", str(next_run["seeds"])] if next_run["seeds"] else []
+            words += ["--lrs", lrs] if lrs else []
+            words += ["--seeds", wanted] if more else []
             return shlex.join(words)
-        changes = [f"lrs=[{', '.join(lrs)}]"] if lrs else []
-        changes += [f"seeds={next_run['seeds']}"] if next_run["seeds"] else []
+        changes = ([f"lrs=[{lrs}]"] if lrs else []) + ([f"seeds={wanted!r}"] if more else [])
         study = f"study.replace({', '.join(changes)})" if changes else "study"
         return f"{study}.run({str(self.directory)!r})"
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from etude import store
 from etude.engine import rehearsal
@@ -24,6 +24,7 @@ from etude.errors import EtudeError, Interrupted, SpecError, StoreError, Trainin
 from etude.execution import Executor, plan
 from etude.execution.carrier import Failure, Outcome, Slice, failure_of
 from etude.execution.plan import Plan
+from etude.notation import format_rate
 from etude.result import ANALYSIS_VERSION, Result
 from etude.search import Request, Standing, grid
 from etude.spec import identity
@@ -37,13 +38,13 @@ SLICE_S, SWITCH_SHARE = 2.0, 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Training begins, or there is nothing to train (``missing`` is 0). ``notices`` are things worth a line."""
+    """Training begins; of all ``trials``, ``wanted`` are carried on (maybe none). ``notices`` are worth a line each."""
 
     directory: Path
     study: Study
     plan: Plan
     trials: tuple[StoredTrial, ...]
-    missing: int
+    wanted: frozenset[Trial]
     resumed: bool
     notices: tuple[str, ...]
 
@@ -67,6 +68,7 @@ class Failed:
 
 
 Event = Started | Advanced | Failed
+Carry = Literal["study", "unfinished", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,13 @@ class _Live:
     trial: Trial
     stored: StoredTrial
     step: int
+    until_step: int
     checkpoint: bytes | None = None
     ended: bool = False
 
     @property
     def share(self) -> float:
-        return self.step / self.stored.end_step
+        return self.step / self.until_step
 
 
 @dataclass
@@ -122,11 +125,12 @@ class _Prepared:
 
 def run(
     study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
-    device: str = "auto", on_event: Callable[[Event], None] = lambda _: None, unfinished: bool = False,
+    device: str = "auto", on_event: Callable[[Event], None] = lambda _: None, carry: Carry = "study",
 ) -> Result:  # fmt: skip
     """Train what is missing of ``study`` in the run directory (``runs/NAME``) and return the result.
 
-    ``unfinished`` also carries on what was asked for earlier and is not part of ``study``, such as one rate's further epochs.
+    ``carry`` says what: the ``study``; the ``unfinished`` trials that were asked for earlier, whatever the study lists; or
+    ``both``.
 
     Raises `SpecError` and its kin before anything is stored, `Interrupted` after Ctrl-C with the state kept,
     `TrainingError` when the first trials all fail alike, `DiskError` when the disk refuses a write.
@@ -136,33 +140,45 @@ def run(
     if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
         plan.warm(device)
     with Writer(directory) as writer:
-        prepared = _prepare(study, directory, executor, workers, device, unfinished)
+        prepared = _prepare(study, directory, executor, workers, device, carry)
         merged = _merged(study, prepared.stored)
-        writer.begin(merged.to_dict(), prepared.identity, _environment(prepared), prepared.seeds)
         # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
-        asked = dict.fromkeys(study.trials(), study.epochs) | {r.trial: r.epochs for r in prepared.requests}
-        writer.request((t.lr, t.seed, t.horizon, epochs, prepared.setup.steps(epochs)) for t, epochs in asked.items())
-        _train(writer, prepared, on_event)
+        asked = {} if carry == "unfinished" else dict.fromkeys(study.trials(), study.epochs)
+        asked |= {request.trial: request.epochs for request in prepared.requests}
+        writer.begin(
+            merged.to_dict(),
+            prepared.identity,
+            _environment(prepared),
+            prepared.seeds,
+            [(t.lr, t.seed, t.horizon, epochs, prepared.setup.steps(epochs)) for t, epochs in asked.items()],
+        )
+        try:
+            interrupted = _train(writer, prepared, on_event)
+        except KeyboardInterrupt:  # a second one, which does not wait
+            interrupted = True
+        if interrupted:
+            raise Interrupted(_stopped(prepared, executor, workers, device))
         result = Result.load(directory)
+        writer.save_analysis(ANALYSIS_VERSION, result.analysis)
         if prepared.setup.task.test is not None and result.recommendation.lr is not None and result.complete:
             _test(writer, prepared.setup, result)
-            result = Result.load(directory)
-        writer.save_analysis(ANALYSIS_VERSION, result.analysis)
+            writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
     return Result.load(directory)
 
 
 def estimate(
     study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
-    device: str = "auto", unfinished: bool = False,
+    device: str = "auto", carry: Carry = "study",
 ) -> Estimate:  # fmt: skip
     """Return what `run` would take, from a rehearsal of two steps; nothing is stored."""
     plan.check(executor, workers)
-    prepared = _prepare(study, _place(study, directory), executor, workers, device, unfinished)
+    prepared = _prepare(study, _place(study, directory), executor, workers, device, carry)
     checkpoint = prepared.rehearsal.checkpoint_bytes if prepared.rehearsal else 0
     return Estimate(
         trials=len(prepared.requests),
         steps=prepared.steps,
-        seconds=_seconds(prepared.setup, prepared.rehearsal, prepared.steps) / prepared.plan.workers,
+        seconds=_seconds(prepared.setup, prepared.rehearsal, prepared.steps)
+        / max(1, min(prepared.plan.workers, len(prepared.requests), plan.cores())),
         disk_bytes=len(prepared.requests) * checkpoint + 12 * prepared.steps,
         plan=prepared.plan,
         complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
@@ -173,9 +189,7 @@ def _place(study: Study, directory: str | Path | None) -> Path:
     return Path("runs") / study.name if directory is None else Path(directory)
 
 
-def _prepare(
-    study: Study, directory: Path, executor: str, workers: int | None, device: str, unfinished: bool
-) -> _Prepared:
+def _prepare(study: Study, directory: Path, executor: str, workers: int | None, device: str, carry: Carry) -> _Prepared:
     """Find out all that can go wrong before anything is stored."""
     device = plan.choose_device(device)
     task = study.make_task()
@@ -189,31 +203,27 @@ def _prepare(
     if study.objective.metric not in recorded:
         metric = study.objective.metric
         raise SpecError(f"study.objective: the task records no metric {metric!r}{nearest(metric, recorded)}")
+    for lr, what in study.expect.items():
+        for name in what.metrics:
+            if name not in recorded:
+                where = f"study.expect[{format_rate(lr)}]"
+                raise SpecError(f"{where}: the task records no metric {name!r}{nearest(name, recorded)}")
     setup = Setup(task=task, recipe=study.recipe, evaluate_every=study.evaluate_every, device=device)
     stored = store.read_if_any(directory)
     identified = identity.identify(study, task, setup.steps_per_epoch)
     if stored is not None:
         identity.check_same(directory, stored.identity, identified)
     trials = study.trials()
+    by_seed = {trial.seed: trial for trial in trials}
+    if stored is not None and stored.seeds and not by_seed.keys() & stored.seeds.keys():
+        known_seed = min(stored.seeds)  # with new seeds alone an edited model would go unnoticed
+        by_seed[known_seed] = dataclasses.replace(trials[0], seed=known_seed)
     try:
         setup = _with_layout(setup, trials[0])
-        seeds = {trial.seed: rehearsal.fingerprint(setup, trial) for trial in {t.seed: t for t in trials}.values()}
+        seeds = {seed: rehearsal.fingerprint(setup, trial) for seed, trial in by_seed.items()}
         if stored is not None:
             identity.check_fingerprints(directory, stored.seeds, seeds)
-        known = _by_trial(stored)
-        standings = {
-            trial: Standing(epochs=one.epochs if one.status == "completed" else 0.0, ended=one.status == "diverged")
-            for trial, one in known.items()
-        }
-        requests = grid.ask(study, standings)
-        if unfinished:
-            asked = {request.trial: request.epochs for request in requests}
-            asked |= {
-                trial: max(one.epochs, asked.get(trial, 0.0))
-                for trial, one in known.items()
-                if one.status not in ("completed", "diverged")
-            }
-            requests = [Request(trial=trial, epochs=epochs) for trial, epochs in asked.items()]
+        requests = _requests(study, _by_trial(stored), setup, carry)
         seen = rehearsal.rehearse(setup, requests[0].trial) if requests else None
     except EtudeError:
         raise
@@ -229,9 +239,29 @@ def _prepare(
     return prepared
 
 
+def _requests(study: Study, known: Mapping[Trial, StoredTrial], setup: Setup, carry: Carry) -> list[Request]:
+    """Ask the searcher, and add what was asked for earlier where that is to be carried on."""
+    standings = {
+        trial: Standing(epochs=one.step / setup.steps_per_epoch, ended=one.status == "diverged")
+        for trial, one in known.items()
+    }
+    requests = [] if carry == "unfinished" else grid.ask(study, standings)
+    requests = [r for r in requests if r.trial not in known or known[r.trial].step < setup.steps(r.epochs)]
+    if carry == "study":
+        return requests
+    asked = {request.trial: request.epochs for request in requests}
+    for trial, one in known.items():
+        if one.status not in ("completed", "diverged"):
+            asked[trial] = max(one.epochs, asked.get(trial, 0.0))
+    return [Request(trial=trial, epochs=epochs) for trial, epochs in asked.items()]
+
+
 def _with_layout(setup: Setup, trial: Trial) -> Setup:
-    plain = Session.open(setup, trial)
-    return dataclasses.replace(setup, channels_last=setup.device == "cpu" and plan.has_convolutions(plain.model))
+    """Take channels_last on the CPU where the model has convolutions and works in that layout."""
+    if setup.device != "cpu" or not plan.has_convolutions(Session.open(setup, trial).model):
+        return setup
+    changed = dataclasses.replace(setup, channels_last=True)
+    return changed if rehearsal.works_in_channels_last(changed, trial) else setup
 
 
 def _seconds(setup: Setup, seen: Rehearsal | None, steps: int) -> float:
@@ -308,29 +338,33 @@ def _notices(prepared: _Prepared) -> list[str]:
     if prepared.identity["task"]["chosen_on_test_set"]:
         notices.append(
             f"Rates are chosen on {prepared.identity['task']['chosen_on_test_set']}, as the article does; "
-            "--holdout 5000 keeps training images for choosing and the test images for the end."
+            "--holdout 5000 (with another --out) keeps training images for choosing and the test images for the end."
         )
     return notices
 
 
-def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None]) -> None:
+def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None]) -> bool:
+    """Carry the wanted trials on; return whether Ctrl-C ended it early."""
     directory = prepared.directory
     stored = store.read(directory)
     known = _by_trial(stored)
-    wanted = [_Live(request.trial, known[request.trial], known[request.trial].step) for request in prepared.requests]
+    wanted = [
+        _Live(request.trial, known[request.trial], known[request.trial].step, prepared.setup.steps(request.epochs))
+        for request in prepared.requests
+    ]
     on_event(
         Started(
             directory=directory,
             study=prepared.study,
             plan=prepared.plan,
             trials=stored.trials,
-            missing=len(wanted),
+            wanted=frozenset(one.trial for one in wanted),
             resumed=prepared.stored is not None,
             notices=tuple(prepared.notices),
         )
     )
     if not wanted:
-        return
+        return False
     executor = plan.make(prepared.plan, prepared.setup)
     sound = False
     try:
@@ -341,13 +375,19 @@ def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None
         executor.close(kill=not sound)
     if interrupted.is_set():
         writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
-        raise Interrupted(f"stopped; what was trained is stored in {directory}. To go on: {_goes_on(prepared)}")
+    return interrupted.is_set()
 
 
-def _goes_on(prepared: _Prepared) -> str:
+def _stopped(prepared: _Prepared, executor: str, workers: int | None, device: str) -> str:
     if isinstance(prepared.study.task, str):
-        return shlex.join(["etude", "resume", str(prepared.directory)])
-    return f"study.run({str(prepared.directory)!r})"
+        words = ["etude", "resume", str(prepared.directory)]
+        words += ["--executor", executor] if executor != "auto" else []
+        words += ["--workers", str(workers)] if workers is not None else []
+        words += ["--device", device] if device != "auto" else []
+        command = shlex.join(words)
+    else:
+        command = f"study.run({str(prepared.directory)!r})"
+    return f"stopped; what was trained is stored in {prepared.directory}. To go on: {command}"
 
 
 def _carry_all(
@@ -357,7 +397,7 @@ def _carry_all(
     by_trial = {one.trial: one for one in wanted}
     under_way: set[Trial] = set()
     failures: list[Failure] = []
-    any_progress = False
+    any_sound = False
     switch_s = math.inf  # the quickest seen: the first ones also import and warm up
 
     def give_work() -> None:
@@ -379,14 +419,13 @@ def _carry_all(
             _note(by_trial[outcome.work.trial], outcome)
         switch_s = min([switch_s, *(outcome.switch_s for outcome in outcomes if outcome.history is not None)])
         failures += [outcome.failure for outcome in outcomes if outcome.failure is not None]
-        any_progress |= any(outcome.history is not None for outcome in outcomes)
-        if not any_progress and len(failures) >= min(len(wanted), executor.slots + 1):
+        any_sound |= any(by_trial[outcome.work.trial].ended and outcome.failure is None for outcome in outcomes)
+        alike = len({failure.reason for failure in failures}) == 1
+        if alike and not any_sound and len(failures) >= min(len(wanted), executor.slots + 1):
             _store_all(writer, by_trial, outcomes, on_event)
-            if len({failure.reason for failure in failures}) == 1:
-                raise TrainingError(
-                    f"the first {len(failures)} trials all failed alike, so the study stopped: {failures[0].reason}"
-                )
-            continue
+            raise TrainingError(
+                f"the first {len(failures)} trials all failed alike, so the study stopped: {failures[0].reason}"
+            )
         # The workers get new slices before these are committed, so that no core waits for the disk. A slice that starts
         # from an uncommitted checkpoint has it in hand.
         give_work()
@@ -403,7 +442,7 @@ def _slice(writer: Writer, one: _Live, seconds: float) -> Slice:
         trial=one.trial,
         step=one.step,
         checkpoint=checkpoint,
-        until_step=one.stored.end_step,
+        until_step=one.until_step,
         ends=frozenset(one.stored.ends),
         seconds=seconds,
     )
@@ -414,7 +453,7 @@ def _note(one: _Live, outcome: Outcome) -> None:
         one.ended = True
     elif outcome.history is not None:
         one.step, one.checkpoint = outcome.history.last_step, outcome.checkpoint
-        one.ended = outcome.history.diverged is not None or one.step >= one.stored.end_step
+        one.ended = outcome.history.diverged is not None or one.step >= one.until_step
 
 
 def _store_all(
@@ -429,9 +468,7 @@ def _store_all(
             name = writer.commit(one.stored, one.trial.key, outcome.history, outcome.checkpoint)
             one.stored = dataclasses.replace(one.stored, step=outcome.history.last_step, checkpoint=name)
             one.checkpoint = None  # it is on disk now
-            on_event(
-                Advanced(trial=one.trial, step=one.stored.step, end_step=one.stored.end_step, history=outcome.history)
-            )
+            on_event(Advanced(trial=one.trial, step=one.stored.step, end_step=one.until_step, history=outcome.history))
 
 
 @contextlib.contextmanager
@@ -458,8 +495,8 @@ def _interruptible(executor: Executor) -> Iterator[threading.Event]:
 def _test(writer: Writer, setup: Setup, result: Result) -> None:
     """Evaluate the recommended rate's trials on the test set: once each, at the horizon, after the choice."""
     for stored in result.judged:
-        if stored.lr != result.recommendation.lr or stored.status != "completed":
-            continue
+        if stored.lr != result.recommendation.lr or stored.step != setup.steps(result.horizon):
+            continue  # a rate carried beyond the horizon is tested nowhere: its weights at the horizon are gone
         if any(one.step == stored.step for one in stored.tests):
             continue
         trial = Trial(lr=stored.lr, seed=stored.seed, horizon=stored.horizon)

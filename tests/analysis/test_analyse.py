@@ -124,6 +124,36 @@ def test_low_power_earns_no_praise():
     assert verdicts(wide)[1e-2] == "good"
 
 
+def test_two_equal_rates_are_both_good_with_one_seed_and_with_three():
+    twin = curve(2e-3, GOOD.metrics["val_accuracy"][1:])
+    analysis = judge(SLOW, GOOD, twin)
+    assert verdicts(analysis) == {1e-4: "too low", 1e-3: "good", 2e-3: "good"}
+    assert analysis.recommendation.within_margin == (1e-3, 2e-3)
+    curves = [
+        curve(lr, [*GOOD.metrics["val_accuracy"][1:-1], 0.989 + shift], seed=seed)
+        for lr, shifts in ((1e-3, (0.001, 0.0, -0.001)), (2e-3, (0.0, -0.001, 0.001)))
+        for seed, shift in enumerate(shifts)
+    ]
+    assert verdicts(judge(*curves)) == {1e-3: "good", 2e-3: "good"}
+
+
+def test_a_rate_with_a_stalled_seed_is_not_recommended_for_the_others():
+    curves = [curve(1e-2, GOOD.metrics["val_accuracy"][1:] + 0.005, seed=s) for s in (0, 1)]
+    curves += [curve(1e-2, [0.1] * 5, losses=[2.3] * 5, seed=2)]
+    curves += [curve(1e-3, GOOD.metrics["val_accuracy"][1:], seed=s) for s in (0, 1, 2)]
+    assert judge(*curves).recommendation.lr == 1e-3
+
+
+def test_a_metric_without_standard_errors_is_not_restless_by_its_noise():
+    noisy = curve(1e-2, [0.95, 0.97, 0.95, 0.97, 0.955], error=np.nan)
+    assert judge(GOOD, noisy).trials[1].dynamics == "smooth"
+
+
+def test_a_rate_whose_code_raised_says_why():
+    failed = curve(1e-2, [], status="failed", failure="ValueError: no")
+    assert judge(GOOD, failed).rates[1].reason == "Its code raised: ValueError: no"
+
+
 def test_a_rate_that_lost_a_seed_is_never_best():
     curves = [curve(1e-2, GOOD.metrics["val_accuracy"][1:] + 0.005, seed=s) for s in (0, 1)]
     curves += [curve(1e-2, [], seed=2, status="diverged", diverged_step=9)]
@@ -131,6 +161,7 @@ def test_a_rate_that_lost_a_seed_is_never_best():
     analysis = judge(*curves)
     assert analysis.recommendation.lr == 1e-3
     assert verdicts(analysis)[1e-2] != "good"
+    assert "noise" not in analysis.rates[1].reason
 
 
 def test_edges_and_what_to_try_next():

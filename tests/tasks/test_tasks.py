@@ -132,3 +132,32 @@ def test_an_option_that_a_task_does_not_have_is_refused():
 def test_an_unknown_task_is_refused():
     with pytest.raises(SpecError, match="did you mean 'quadratic'"):
         tasks.make("quadratik", {})
+
+
+def test_pooling_before_relu_is_the_articles_network_to_the_last_bit():
+    import torch
+    from torch import nn
+
+    from etude.tasks.mnist import simple_cnn
+
+    torch.manual_seed(0)
+    ours = simple_cnn()
+    article = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+    for to, source in zip(article.parameters(), ours.parameters(), strict=True):
+        to.data.copy_(source.data)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.rand(64, 1, 28, 28)
+        x[:, :, :10] = 0  # ties in every window of the upper third
+        losses = []
+        for model in (ours.to(memory_format=layout), article.to(memory_format=layout)):
+            model.zero_grad()
+            loss = nn.functional.cross_entropy(model(x.contiguous(memory_format=layout)), torch.arange(64) % 10)
+            loss.backward()
+            losses.append(loss)
+        assert torch.equal(*losses)
+        for one, other in zip(ours.parameters(), article.parameters(), strict=True):
+            assert torch.equal(one.grad, other.grad)

@@ -14,7 +14,8 @@ def seed_all(seed: int, device: torch.device) -> None:
     """Seed torch, NumPy's global generator and `random`."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
 

@@ -150,19 +150,23 @@ class Session:
         )
 
     def fingerprint(self) -> tuple[str, float]:
-        """Return the digest of the weights and the loss of the next batch; for a fresh session that is not run."""
+        """Return the digest of the weights and the loss of the next batch; for a fresh session that is not run.
+
+        In evaluation mode, so that a dropout mask, which another device draws otherwise, does not enter.
+        """
         digest = state.weights_digest(self.model)
         with caller_undisturbed(self.device), torch.no_grad():
-            self.model.train()
+            self.model.eval()
             seed_all(counted.derive(counted.STEP, self.trial.seed, self.step + 1), self.device)
             return digest, self._loss(next(self._batches())).item()
 
-    def rehearse(self) -> float:
-        """Train two steps, unrecorded, and return the seconds of the second; for a session that is thrown away."""
+    def rehearse(self, steps: int) -> float:
+        """Train some steps, unrecorded, and return the seconds of the last; for a session that is thrown away."""
         records, batches = _Records(), self._batches()
+        began = time.perf_counter()
         with caller_undisturbed(self.device):
             self.model.train()
-            for _ in range(2):
+            for _ in range(steps):
                 seed_all(counted.derive(counted.STEP, self.trial.seed, self.step + 1), self.device)
                 began = time.perf_counter()
                 self._train_step(next(batches), records)

@@ -58,6 +58,11 @@ def load_model_state(model: nn.Module, state: State) -> None:
     """Put back what `model_state` returned."""
     model.load_state_dict(state["stored"])
     buffers = dict(model.named_buffers())
+    if unknown := sorted(state["volatile"].keys() - buffers.keys()):
+        raise SpecError(
+            f"task.model: the buffer {unknown[0]!r} is registered while it trains, so a fresh model cannot take it back; "
+            "register it in __init__"
+        )
     for name, value in state["volatile"].items():
         buffers[name].copy_(value)
 

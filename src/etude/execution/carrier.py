@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from etude.engine.history import History
 from etude.engine.session import Session, Setup
-from etude.errors import EtudeError
 from etude.spec.trial import Trial
 
 
@@ -27,11 +26,10 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a slice could not be carried out. ``error`` is set where it is one of etude's own."""
+    """Why a slice could not be carried out."""
 
     reason: str
     traceback: str
-    error: EtudeError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,5 +82,4 @@ def failure_of(error: Exception) -> Failure:
     return Failure(
         reason=f"{type(error).__name__}: {words}{place}" if words else f"{type(error).__name__}{place}",
         traceback="".join(traceback.format_exception(error)),
-        error=error if isinstance(error, EtudeError) else None,
     )

@@ -25,7 +25,7 @@ class Inline:
         self._work = work
 
     def wait(self) -> list[Outcome]:
-        """Carry the slice out. Ctrl-C within it passes through, and the slice is lost as in a crash."""
+        """Carry the slice out. A KeyboardInterrupt within it passes through, and the slice is lost as in a crash."""
         work, self._work = self._work, None
         return [] if work is None else [self._carrier.carry(work)]
 

@@ -51,6 +51,9 @@ def choose_device(device: str) -> str:
         raise SpecError(
             f"device: expected a CUDA device for {device!r}, and torch {torch.__version__} sees none; use cpu"
         )
+    index = device.partition(":")[2]
+    if kind == "cuda" and index and not (index.isdigit() and int(index) < torch.cuda.device_count()):
+        raise SpecError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {device!r}")
     return device
 
 

@@ -56,6 +56,7 @@ class Progress:
     _workers: int = 1
     _began: float = 0.0
     _done_before: int = 0
+    _wanted: frozenset[Trial] = frozenset()
 
     def __enter__(self) -> Progress:
         return self
@@ -96,12 +97,13 @@ class Progress:
                 self._take(row, t.evaluations[-1])
             self.rows[Trial(lr=t.lr, seed=t.seed, horizon=t.horizon)] = row
         self._done_before = sum(row.step for row in self.rows.values())
-        if not event.missing:
+        self._wanted = event.wanted
+        if not event.wanted:
             console.print(f"{event.directory} is complete: nothing is left to train.", highlight=False, markup=False)
             return
         going = "going on with" if event.resumed else "training"
         console.print(
-            f"etude: {going} {study.name}, {event.missing} trial{'s' * (event.missing != 1)} into {event.directory} "
+            f"etude: {going} {study.name}, {len(event.wanted)} trial{'s' * (len(event.wanted) != 1)} into {event.directory} "
             f"({event.plan}: {event.plan.reason})",
             highlight=False, markup=False, soft_wrap=not console.is_terminal,
         )  # fmt: skip
@@ -163,7 +165,7 @@ class Progress:
         """Say what is done, what is left, and the time left once the speed is known."""
         rows = self.rows.values()
         ended = [row for row in rows if row.status in ("completed", "diverged", "failed")]
-        left = sum(row.end - row.step for row in rows if row not in ended)
+        left = sum(row.end - row.step for trial, row in self.rows.items() if trial in self._wanted and row not in ended)
         done = sum(row.step for row in rows)
         elapsed = time.monotonic() - self._began
         text = f"{len(ended)} of {len(self.rows)} trials done, {done:,} steps done, {left:,} left"
@@ -216,7 +218,8 @@ def print_result(console: Console, result: Result) -> None:
         say(f"Provisional: {answer.provisional_reason}.")
     if result.chosen_on_test_set:
         say(
-            f"Chosen on {result.chosen_on_test_set}: held-out training data would be the cleaner judge (--holdout 5000)."
+            f"Chosen on {result.chosen_on_test_set}: held-out training data would be the cleaner judge "
+            "(--holdout 5000 and another --out)."
         )
     for trial in result.judged:
         for test in trial.tests:

@@ -17,7 +17,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How far a trial got, in epochs asked for and done; ``ended`` when it diverged or failed and goes no further."""
+    """How many epochs of a trial are done; ``ended`` when it diverged. One that failed is tried again."""
 
     epochs: float
     ended: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def check_fingerprints(directory: Path, stored: Mapping[int, Fingerprint], asked
                 f"{directory}: it holds another study: with seed {seed} the model starts from other weights "
                 "(an edited model, or another version of torch); choose another --out"
             )
-        if not abs(first_loss - known_loss) <= FIRST_LOSS_TOLERANCE * max(1.0, abs(known_loss)):
+        both_broken = not math.isfinite(first_loss) and not math.isfinite(known_loss)
+        if not both_broken and not abs(first_loss - known_loss) <= FIRST_LOSS_TOLERANCE * max(1.0, abs(known_loss)):
             raise MismatchError(
                 f"{directory}: it holds another study: with seed {seed} the first loss was {known_loss:.6g} and is now "
                 f"{first_loss:.6g} (an edited model, loss or preprocessing); choose another --out"

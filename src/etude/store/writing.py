@@ -32,6 +32,7 @@ from etude.store.reading import (
 if TYPE_CHECKING:
     from etude.engine.history import History
 
+Wanted = tuple[float, int, float | None, float, int]  # lr, seed, horizon, epochs, end step
 OURS = {DATABASE, f"{DATABASE}-journal", CHECKPOINTS, FIGURES, LOCK, "report.html"}
 # Statements that bring a database from format N to N + 1.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
@@ -107,9 +108,12 @@ class Writer:
 
     def begin(
         self, study: Mapping[str, Any], identity: Mapping[str, Any], environment: Mapping[str, Any],
-        seeds: Mapping[int, tuple[str, float]],
+        seeds: Mapping[int, tuple[str, float]], trials: Iterable[Wanted] = (),
     ) -> None:  # fmt: skip
-        """Store the study, new or as it now reads, and that this process writes from here on; sweep orphaned files."""
+        """Store the study, new or as it now reads, and the trials that are wanted; sweep orphaned files.
+
+        From here on the run is said to be written by this process.
+        """
         self._connect()
         with self._transaction() as db:  # one transaction: a study is there with its schema, or not at all
             for number in range(db.execute("PRAGMA user_version").fetchone()[0], FORMAT):
@@ -128,27 +132,13 @@ class Writer:
                 "INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)",
                 [(seed, weights, finite(loss)) for seed, (weights, loss) in seeds.items()],
             )
+            _want(db, trials)
         self._sweep()
 
-    def request(self, trials: Iterable[tuple[float, int, float | None, float, int]]) -> None:
-        """Store that trials (lr, seed, horizon, epochs, end step) are wanted; those known are extended or tried again."""
+    def request(self, trials: Iterable[Wanted]) -> None:
+        """Store that trials are wanted; those known are extended, or tried again where they failed."""
         with self._transaction() as db:
-            for lr, seed, horizon, epochs, end_step in trials:
-                known = db.execute(
-                    "SELECT id, epochs, ends FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?",
-                    (lr, seed, horizon),
-                ).fetchone()
-                if known is None:
-                    db.execute(
-                        "INSERT INTO trials (lr, seed, horizon, epochs, ends) VALUES (?, ?, ?, ?, ?)",
-                        (lr, seed, horizon, epochs, _json([end_step])),
-                    )
-                else:
-                    ends = json.loads(known[2])
-                    db.execute(
-                        "UPDATE trials SET epochs = ?, ends = ?, failure = NULL, traceback = NULL WHERE id = ?",
-                        (max(epochs, known[1]), _json([*ends, end_step] if end_step > ends[-1] else ends), known[0]),
-                    )
+            _want(db, trials)
 
     def commit(self, trial: StoredTrial, folder: str, history: History, checkpoint: bytes) -> str:
         """Store a slice: its checkpoint as ``checkpoints/FOLDER/STEP.pt``, then history, evaluations and the reference.
@@ -285,6 +275,24 @@ class Writer:
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder) if folder == self.directory else folder.rmdir()
         self._made = []
+
+
+def _want(db: sqlite3.Connection, trials: Iterable[Wanted]) -> None:
+    for lr, seed, horizon, epochs, end_step in trials:
+        known = db.execute(
+            "SELECT id, epochs, ends FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?", (lr, seed, horizon)
+        ).fetchone()
+        if known is None:
+            db.execute(
+                "INSERT INTO trials (lr, seed, horizon, epochs, ends) VALUES (?, ?, ?, ?, ?)",
+                (lr, seed, horizon, epochs, _json([end_step])),
+            )
+            continue
+        ends = json.loads(known[2])
+        db.execute(
+            "UPDATE trials SET epochs = ?, ends = ?, failure = NULL, traceback = NULL WHERE id = ?",
+            (max(epochs, known[1]), _json([*ends, end_step] if end_step > ends[-1] else ends), known[0]),
+        )
 
 
 def _check_place(directory: Path) -> None:

@@ -67,12 +67,16 @@ def task(root: str | Path | None = None) -> Task:
 
 
 def simple_cnn() -> nn.Module:
-    """Make two 3×3 convolutions (16, 32 channels) with ReLU and 2×2 max-pooling, then 128 and 10 linear units."""
+    """Make two 3×3 convolutions (16, 32 channels) with ReLU and 2×2 max-pooling, then 128 and 10 linear units.
+
+    The pooling comes before the ReLU: max(relu(x)) is relu(max(x)) and their gradients are equal, to the last bit, with a
+    quarter of the values to rectify.
+    """
     from torch import nn
 
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(1, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
         nn.Flatten(), nn.Linear(32 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
 
