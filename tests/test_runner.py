@@ -441,7 +441,7 @@ def test_ctrl_c_keeps_the_state_ends_the_workers_and_tells_how_to_go_on(tmp_path
     assert process.returncode == 130, errors
     assert (
         errors.strip().splitlines()[-1]
-        == "etude: stopped; what was trained is stored in run. To go on: etude resume run"
+        == f"etude: stopped; what was trained is stored in run. To go on: etude resume run --executor {executor}"
     )
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(family, timeout=10)
