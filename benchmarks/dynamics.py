@@ -1,6 +1,6 @@
 """The experiments behind the constants of `etude.analysis.dynamics`: `make validate`, some minutes.
 
-1. How far two evaluations of one trial err alike (EVALUATION_CORRELATION), on the reference task and on digits.
+1. How far two evaluations of one trial err alike (EVALUATION_CORRELATION), and two rates at the end (EXAMPLES_CORRELATION).
 2. How often the flat curve of a settled trial shows a setback (FALSE_ALARM), by simulation.
 3. Which words a dense sweep on digits gets, rate by rate.
 """
@@ -25,11 +25,12 @@ from etude.notation import format_rate
 from etude.spec.trial import Trial
 
 
-def correlation(task: str, lrs: list[float], epochs: float, every: float) -> list[str]:
-    """Rows: 1 − Var(difference) / (sum of the variances), over consecutive evaluations after the first epoch part."""
+def correlation(task: str, lrs: list[float], epochs: float, every: float) -> tuple[list[str], list[str]]:
+    """Rows of correlations between consecutive evaluations of a rate, and between neighbouring rates at the end."""
     study = etude.Study.default(task)
     setup = Setup(task=study.make_task(), recipe=study.recipe, evaluate_every=every, channels_last=task == "mnist")
-    rows = []
+    over_time, over_rates = [], []
+    last: dict[float, np.ndarray] = {}
     for lr in lrs:
         session = Session.open(setup, Trial(lr=lr, seed=0))
         right: list[np.ndarray] = []  # (evaluations, examples)
@@ -39,12 +40,22 @@ def correlation(task: str, lrs: list[float], epochs: float, every: float) -> lis
             with torch.no_grad():
                 outputs = [session.model(x).argmax(1) == y for x, y in session.val.in_order(256)]
             right.append(torch.cat(outputs).double().numpy())
-        values = [1 - np.var(b - a) / (np.var(a) + np.var(b)) for a, b in itertools.pairwise(right)]
-        rows.append(
+        values = [alike(a, b) for a, b in itertools.pairwise(right)]
+        over_time.append(
             f"| {task} | {format_rate(lr)} | {len(values)} | {np.mean(values):.2f} | {min(values):.2f} | {max(values):.2f} |"
         )
-        print(rows[-1], file=sys.stderr)
-    return rows
+        last[lr] = right[-1]
+        print(over_time[-1], file=sys.stderr)
+    for one, other in itertools.pairwise(lrs):
+        over_rates.append(
+            f"| {task} | {format_rate(one)}, {format_rate(other)} | {alike(last[one], last[other]):.2f} |"
+        )
+    return over_time, over_rates
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Return ρ of two evaluations (examples,): the variance of their difference is (1 − ρ) times the sum of theirs."""
+    return float(1 - np.var(b - a) / (np.var(a) + np.var(b)))
 
 
 def false_alarms(repeats: int) -> list[str]:
@@ -88,8 +99,10 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = ["# Dynamics", "", "Made by `make validate`.", "", "## Evaluations of one trial err alike", ""]
     lines += ["| task | rate | pairs | correlation | least | most |", "|---|---|---|---|---|---|"]
-    lines += correlation("mnist", [1e-4, 1e-3, 1e-2], epochs=1.5, every=0.25)
-    lines += correlation("digits", [1e-3, 1e-2, 0.1], epochs=10, every=1)
+    mnist, mnist_rates = correlation("mnist", [1e-4, 1e-3, 2e-3, 1e-2], epochs=1.5, every=0.25)
+    digits, digits_rates = correlation("digits", [1e-3, 3e-3, 1e-2, 3e-2, 0.1], epochs=10, every=1)
+    lines += [*mnist, *digits, "", "## Two rates on the same examples err alike", ""]
+    lines += ["| task | rates | correlation |", "|---|---|---|", *mnist_rates, *digits_rates]
     lines += ["", "## A setback in the flat curve of a settled trial", ""]
     lines += [
         "| evaluations | correlation 0.3 | 0.5 (assumed) | 0.7 |",
