@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -86,7 +87,7 @@ def main() -> None:
         growth = grow(Path(folder), *(((1, 2), 0.01) if options.quick else ((1, 3, 9, 27), 0.1)))
     others = max(run.others for run in [*(tutorial for tutorial, _ in pairs), *(run.usage for _, run in pairs)])
     sgemm_gflops = measure_sgemm(cores())
-    with_s, without_s = measure_history(*((3, 10) if options.quick else (10, 50)))
+    with_s, without_s = measure_history(60 if options.quick else 1500)
     sections = [
         f"# Speed\n\n{machine()}. Just before the runs of the first table others kept up to {others:.0%} of it busy.",
         report_pairs(pairs, epochs),
@@ -223,14 +224,15 @@ def sgemm(_: int, size: int = 1024, seconds: float = 2.0) -> float:
     return 2 * size**3 / best_s / 1e9
 
 
-def measure_history(blocks: int, steps: int) -> tuple[list[float], list[float]]:
-    """Return seconds a step, by block, with the gradient and update norms of each step and without them.
+def measure_history(steps: int) -> tuple[list[float], list[float]]:
+    """Return seconds of single steps with the gradient and update norms, and without them.
 
-    In this process, one thread, channels last, as a worker trains; the two take turns.
+    In this process, one thread, channels last, as a worker trains. Two steps with, two without, in one session, so that
+    neither the machine's drift nor the memory's layout comes between them.
     """
     from etude.execution import worker
 
-    tell(f"the history's cost: {blocks} × {steps} steps with and without")
+    tell(f"the history's cost: {steps} steps, two with, two without")
     worker.quiet_allocator()
 
     import torch
@@ -239,24 +241,35 @@ def measure_history(blocks: int, steps: int) -> tuple[list[float], list[float]]:
     from etude.engine.session import Session, Setup
     from etude.spec.study import Study
 
-    class Unmeasured(UpdateMeter):
+    class Switched(UpdateMeter):
+        on = True
+
         def before(self) -> None:
-            pass
+            if self.on:
+                super().before()
 
         def after(self) -> tuple[float, float]:
-            return math.nan, math.nan
+            return super().after() if self.on else (math.nan, math.nan)
+
+    times: tuple[list[float], list[float]] = ([], [])
+
+    class Timed(Session):
+        def _train_step(self, *arguments: Any) -> None:
+            assert isinstance(self.meter, Switched)
+            self.meter.on = self.step // 2 % 2 == 0
+            began = time.perf_counter()
+            super()._train_step(*arguments)
+            times[0 if self.meter.on else 1].append(time.perf_counter() - began)
 
     torch.set_num_threads(1)
     study = Study.default("mnist").replace(lrs=1e-3)
     setup = Setup(task=study.make_task(), recipe=study.recipe, channels_last=True)
-    sessions = [Session.open(setup, study.trials()[0]) for _ in range(2)]
-    sessions[1].meter = Unmeasured(list(sessions[1].model.parameters()))
-    for session in sessions:
-        session.run(steps)  # it evaluates first, and warms up
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(blocks):
-        for session, column in zip(sessions, times, strict=True):
-            column.append(session.run(session.step + steps).wall_s / steps)
+    session = Timed.open(setup, study.trials()[0])
+    session.meter = Switched(list(session.model.parameters()))
+    session.run(100)  # it evaluates first, and warms up
+    for column in times:
+        column.clear()
+    session.run(100 + steps)
     return times
 
 
@@ -320,12 +333,11 @@ def report_flops(pairs: Sequence[tuple[Usage, Run]], sgemm_gflops: float) -> str
 
 
 def report_history(with_s: Sequence[float], without_s: Sequence[float]) -> str:
-    shares = [one / other - 1 for one, other in zip(with_s, without_s, strict=True)]
+    shares = [one / other - 1 for one, other in zip(quantiles(with_s, n=4), quantiles(without_s, n=4), strict=True)]
     return (
         "## The history's cost: gradient norm and update ratio at each step\n\n"
-        f"One thread, channels last: {median(with_s) * 1e3:.2f} ms a step with them, {median(without_s) * 1e3:.2f} ms "
-        f"without: {median(with_s) / median(without_s) - 1:+.1%} "
-        f"(blocks side by side: {min(shares):+.1%} to {max(shares):+.1%})."
+        f"One thread, channels last, {len(with_s) + len(without_s)} steps: {median(with_s) * 1e3:.2f} ms a step with them, "
+        f"{median(without_s) * 1e3:.2f} ms without: {shares[1]:+.1%} (quartiles {shares[0]:+.1%} and {shares[2]:+.1%})."
     )
 
 
