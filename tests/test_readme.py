@@ -85,4 +85,4 @@ def test_the_wheel_installs_elsewhere_and_runs(tmp_path):
         [str(venv / "bin" / "etude"), "run", "mnist", "--epochs", "0.01", "--lrs", "1e-3", "--out", "run"], tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "LR=0.001 | Epoch 0.0096: Loss=" in done.stdout
+    assert "LR=0.001 | Epoch 0.009595: Loss=" in done.stdout
