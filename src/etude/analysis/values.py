@@ -70,7 +70,7 @@ class RateReading:
 
 @dataclass(frozen=True, kw_only=True)
 class NextRun:
-    """The one run that would teach most: more ``seeds``, further ``lrs``, or more ``epochs``."""
+    """The one run that would teach most: so many ``seeds`` in all, or further ``lrs``; neither means finishing this one."""
 
     why: str
     seeds: int | None = None
