@@ -13,3 +13,8 @@ def format_rate(lr: float) -> str:
             break
     mantissa, exponent = text.split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def rate_text(lr: float) -> str:
+    """Write a rate for reading, three digits of it: ``2.51e-4`` where somebody's grid has 2.5118864315e-4."""
+    return format_rate(float(f"{lr:.3g}"))

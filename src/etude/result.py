@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import pandas as pd
 
-ANALYSIS_VERSION = "1"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
+ANALYSIS_VERSION = "2"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
 
 

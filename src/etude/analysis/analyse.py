@@ -1,202 +1,417 @@
 """From curves to verdicts: the margin, each trial's dynamics, each rate's grade and verdict, and the recommendation.
 
-First version: every rate is judged from its own mean against the best one; the rate-response curve will take its place
-behind the same signatures. R rates, S seeds.
+R rates, S seeds, D draws.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from etude.analysis import dynamics, noise
-from etude.analysis.reading import RateEvidence, epochs_text, sentence
-from etude.analysis.scale import Scale, find_scale
-from etude.analysis.values import Analysis, Curve, NextRun, RateReading, Recommendation, TrialReading
-from etude.notation import format_rate
+from etude.analysis import divergence, dynamics, noise
+from etude.analysis.answer import Answer, answer
+from etude.analysis.reading import RateEvidence, sentence
+from etude.analysis.recommend import Case, nothing, recommend, seed_plan
+from etude.analysis.scale import find_scale
+from etude.analysis.sensitivity import sensitivity
+from etude.analysis.slowness import slowness
+from etude.analysis.values import (
+    Analysis,
+    Curve,
+    Floats,
+    NoiseReading,
+    RateReading,
+    Recommendation,
+    Response,
+    SecondOpinion,
+    TrialReading,
+)
+from etude.notation import rate_text
 
-VERSION = "1"
+VERSION = "2"
 WITHIN, WORSE = 0.8, 0.9  # probabilities that make a grade
 RESTLESS = ("oscillating", "spiking")
-COARSE = 0.4  # decades between tried rates from which on a rate in between is worth a run
+MOST_RATES, BINS = 60, 48  # more rates than these are put together in bins of equal width in log η
+UNFINISHED = ("pending", "running", "paused")
 
 
 def analyse(
     curves: Sequence[Curve], *, metric: str, direction: str, margin: float | None, horizon_step: int, horizon: float,
-    expected: Mapping[float, Mapping[str, Any]] | None = None,
+    unit: str = "epoch", expected: Mapping[float, Mapping[str, Any]] | None = None,
+    second: tuple[str, str] | None = None, weight_decay: float | None = None, steps_per_epoch: int | None = None,
 ) -> Analysis:  # fmt: skip
-    """Judge a study by ``metric`` at ``horizon_step`` (``horizon`` epochs).
+    """Judge a study by ``metric`` at ``horizon_step`` (``horizon`` in ``unit``: epoch, step, or "" for final values alone).
 
     ``margin`` is δ in the metric's unit, or None to take it from the noise. ``expected[lr]`` has ``verdict`` (a list) and
-    ranges of metrics. The order of the curves does not matter.
+    ranges of metrics. ``second`` is another metric with its direction, asked for its opinion. ``weight_decay`` is that of
+    a decoupled optimizer (AdamW), whose timescale is then told. The order of the curves does not matter.
     """
     curves = sorted(curves, key=lambda curve: (curve.lr, curve.seed))
-    sign = 1 if direction == "maximize" else -1
-    scale = find_scale(direction, [v for c in curves for v in c.metrics.get(metric, ())])
-    gain, score_gain = _gains(curves, metric, scale)
-    trials = [_read_trial(curve, metric, sign, gain, score_gain, horizon_step) for curve in curves]
-    # A trial that is lost or stalled has no score that a rate could be recommended for.
-    learned = [t for t in trials if math.isfinite(t.score) and t.dynamics not in ("stalled", "collapsed")]
-    scores: dict[float, dict[int, float]] = {}
-    for trial in learned:
-        scores.setdefault(trial.lr, {})[trial.seed] = trial.score
-    by_rate = {lr: [t for t in trials if t.lr == lr] for lr in sorted({t.lr for t in trials})}
-    curve_of = {(curve.lr, curve.seed): curve for curve in curves}
-    spread = noise.pooled(scores, scale)
-    # Never best: a rate of which a seed was lost, or never moved.
-    candidates = {
-        lr: s
-        for lr, s in scores.items()
-        if not any(_is_lost(t, curve_of) or t.dynamics == "stalled" for t in by_rate[lr])
-    }
-    means = {lr: float(np.mean(list(s.values()))) for lr, s in scores.items()}
-    best = max(candidates, key=lambda lr: (sign * means[lr], -lr), default=None)
-    if best is None:
-        delta, source = (margin, "given") if margin is not None else (None, "no rate has learned anything")
-    else:
-        best_error = _mean_error([curve_of[best, seed] for seed in scores[best]], metric, horizon_step)
-        delta, source = noise.margin(margin, spread, scale, means[best], best_error, score_gain)
-    evidence = {
-        lr: _rate_evidence(lr, of_rate, curve_of, scores, best, delta, spread, scale, metric, horizon_step, horizon)
-        for lr, of_rate in by_rate.items()
-    }
-    evidence = _with_verdicts(evidence)
+    original = [(curve.lr, curve.seed) for curve in curves]
+    curves, binned = _bin(curves)
+    study = _Study(curves, metric, direction, horizon_step, horizon, unit)
+    made = study.answer()
+    pick = None if made is None else made.pick()
+    best = None if made is None or pick is None else made.lrs[pick]
+    delta, source = (margin, "given") if margin is not None else (None, "no rate has learned anything")
+    if made is not None and pick is not None and best is not None:
+        delta, source = noise.margin(
+            margin, made.noise.sd(pick), study.scale, study.mean(best), study.examples(best), study.score_gain
+        )
+    evidence = study.evidence(made, best, delta)
     rates = tuple(
         RateReading(
             lr=lr,
             verdict=e.verdict,
             grade=e.grade,
-            reason=sentence(e, scale),
+            reason=sentence(e, study.scale),
             evidence=asdict(e),
             n_trials=e.n_trials,
-            expected=_compare(expected[lr], e, by_rate[lr], curve_of, horizon_step)
+            expected=_compare(expected[lr], e, study.of_rate[lr], horizon_step)
             if expected and lr in expected
             else None,
         )
         for lr, e in evidence.items()
     )
+    plan = None if made is None or delta is None else seed_plan(made, delta, study.scale)
+    response = Response(located=False, reason="not located: no rate has learned anything")
+    recommendation: Recommendation = nothing(rates, evidence)
+    if made is not None:
+        response = made.describe(study.scale, delta)
+    if made is not None and pick is not None and delta is not None:
+        case = Case(
+            rates=rates, evidence=evidence, answer=made, pick=pick, response=response, delta=delta, scale=study.scale,
+            metric=metric, plan=plan,
+        )  # fmt: skip
+        recommendation = recommend(case)
+    never = {
+        lr: 2 * (e.n_lost + e.n_stalled) > e.n_scored + e.n_diverged
+        for lr, e in evidence.items()
+        if e.n_scored + e.n_diverged
+    }
     return Analysis(
         margin=delta,
         margin_source=source,
-        margin_text="" if delta is None else f"± {scale.gap_text(delta)}",
-        trials=tuple(trials),
+        margin_text="" if delta is None else f"± {study.scale.gap_text(delta)}",
+        trials=tuple(
+            replace(trial, lr=lr, seed=seed) for (lr, seed), trial in zip(original, study.trials, strict=True)
+        ),
         rates=rates,
-        recommendation=_recommend(rates, evidence, best, delta, scale, metric),
+        recommendation=recommendation,
+        noise=_noise(made, pick, study),
+        response=response,
+        sensitivity=sensitivity(made, best, never, study.start, study.scale),
+        seed_plan=plan,
+        second_opinion=None if second is None or best is None else _second(study, second, best, evidence),
+        binned=binned,
+        notes=_notes(curves, weight_decay, steps_per_epoch),
     )
 
 
-def _gains(curves: Sequence[Curve], metric: str, scale: Scale) -> tuple[float, float]:
-    """Return the largest improvements over step 0, of the loss and of the objective, the units of progress.
+@dataclass(frozen=True)
+class _Trial:
+    """A curve and what it was read as; ``score`` in the metric's unit, NaN where there is none."""
 
-    Neither is less than a small share of where it started: 1 % of the loss, a tenth of the error, so that a study in which
-    nothing has learned does not take noise for progress.
-    """
-    gain, score_gain, start = 0.0, 0.0, 1.0
-    for curve in curves:
-        level = next((curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics), None)
-        if level is not None and len(level) and np.isfinite(level[0]):
-            start = abs(float(level[0])) or 1.0
-            gain = max(gain, float(level[0] - np.nanmin(level)))
-        score = scale.sign * curve.metrics.get(metric, np.empty(0))
-        if len(score) and np.isfinite(score[0]):
-            least = (0.1 if scale.kind == "share" else 0.01) * scale.level(abs(float(score[0])))
-            score_gain = max(score_gain, least, float(np.nanmax(score) - score[0]))
-    return max(gain, 0.01 * start), score_gain
+    curve: Curve
+    reading: TrialReading
 
+    @property
+    def score(self) -> float:
+        return self.reading.score
 
-def _read_trial(
-    curve: Curve, metric: str, sign: int, gain: float, score_gain: float, horizon_step: int
-) -> TrialReading:
-    word, evidence = dynamics.classify(curve, metric, sign, gain, score_gain)
-    reached = len(curve.steps) > 0 and curve.steps[-1] >= horizon_step and curve.status != "diverged"
-    score = curve.at(metric, horizon_step)[0] if reached else math.nan
-    return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=evidence)
+    @property
+    def is_lost(self) -> bool:
+        return self.curve.status == "diverged" or self.reading.dynamics == "collapsed"
+
+    @property
+    def learned(self) -> bool:
+        return math.isfinite(self.score) and self.reading.dynamics not in ("stalled", "collapsed")
 
 
-def _is_lost(trial: TrialReading, curve_of: Mapping[tuple[float, int], Curve]) -> bool:
-    return trial.dynamics == "collapsed" or curve_of[trial.lr, trial.seed].status == "diverged"
+class _Study:
+    """The curves of a study, read once: scale, dynamics and scores, from which answers and evidence are made."""
 
-
-def _mean_error(curves: Sequence[Curve], metric: str, step: int) -> float:
-    """Return the standard error over validation examples; all seeds see the same ones, so it does not shrink with seeds."""
-    errors = [curve.at(metric, step)[1] for curve in curves]
-    return float(np.mean(errors)) if errors else math.nan
-
-
-def _rate_evidence(
-    lr: float, trials: Sequence[TrialReading], curve_of: Mapping[tuple[float, int], Curve],
-    scores: Mapping[float, Mapping[int, float]], best: float | None, delta: float | None, spread: noise.Noise,
-    scale: Scale, metric: str, step: int, horizon: float,
-) -> RateEvidence:  # fmt: skip
-    curves = [curve_of[lr, trial.seed] for trial in trials]
-    scored = {trial.seed: trial.score for trial in trials if math.isfinite(trial.score)}
-    mean = float(np.mean(list(scored.values()))) if scored else math.nan
-    examples = _mean_error([curve_of[lr, seed] for seed in scored], metric, step)
-    error = noise.error_of_mean(spread, scale, mean, len(scored), examples)
-    gap = gap_error = p_within = p_worse = math.nan
-    grade = None
-    if best is not None and delta is not None and scored:
-        of_best = scores[best]
-        best_mean = float(np.mean(list(of_best.values())))
-        best_examples = _mean_error([curve_of[best, seed] for seed in of_best], metric, step)
-        gap = scale.sign * (best_mean - mean)
-        gap_error = noise.error_of_gap(
-            spread, scale, (mean, len(scored), examples), (best_mean, len(of_best), best_examples)
+    def __init__(
+        self, curves: Sequence[Curve], metric: str, direction: str, step: int, horizon: float, unit: str
+    ) -> None:
+        self.curves, self.metric, self.step, self.horizon, self.unit = curves, metric, step, horizon, unit
+        empty = np.empty(0)
+        self.scale = find_scale(
+            direction, np.concatenate([c.metrics.get(metric, empty) for c in curves] or [empty]), metric
         )
-        p_within = noise.probability_below(gap, gap_error, delta, spread.df)
-        p_worse = 1 - p_within
-        lost = any(_is_lost(trial, curve_of) for trial in trials)
-        apart = "worse" if p_worse >= WORSE else "unresolved"
-        grade = "within" if lr == best or (p_within >= WITHIN and not lost) else apart
-    dynamic = [trial.evidence for trial in trials if trial.dynamics is not None]
-    diverged = [curve.diverged_step for curve in curves if curve.status == "diverged"]
-    return RateEvidence(
-        verdict="",
-        grade=grade,
-        n_trials=len(trials),
-        n_scored=len(scored),
-        n_diverged=len(diverged),
-        n_collapsed=sum(trial.dynamics == "collapsed" for trial in trials),
-        n_stalled=sum(trial.dynamics == "stalled" and math.isfinite(trial.score) for trial in trials),
-        n_failed=sum(curve.status == "failed" for curve in curves),
-        n_unfinished=sum(curve.status in ("pending", "running", "paused") and curve.end_step >= step
-                         and not (len(curve.steps) and curve.steps[-1] >= step) for curve in curves),
-        n_restless=sum(trial.dynamics in RESTLESS for trial in trials),
-        diverged_step=min((one for one in diverged if one is not None), default=None),
-        mean=mean,
-        mean_error=error if math.isfinite(error) else 0.0,
-        gap=gap,
-        gap_error=gap_error,
-        p_within=p_within,
-        p_worse=p_worse,
-        setback=max((one["setback"] for one in dynamic), default=0.0),
-        last_change=float(np.mean([one["last_change"] for one in dynamic])) if dynamic else 0.0,
-        last_change_error=float(np.mean([one["last_change_error"] for one in dynamic])) if dynamic else 0.0,
-        epochs=horizon,
-        is_best=lr == best,
-        some_learned=best is not None,
-        failure=next((curve.failure for curve in curves if curve.failure is not None), None),
-    )  # fmt: skip
+        self.gain, self.score_gain = self._gains()
+        self.start = next(
+            (float(c.metrics[metric][0]) for c in curves
+             if len(c.steps) and c.steps[0] == 0 and c.end_step > 0 and metric in c.metrics and np.isfinite(c.metrics[metric][0])),
+            math.nan,
+        )  # fmt: skip
+        errors = self._errors()
+        self.trials = [self._read(curve, error) for curve, error in zip(curves, errors, strict=True)]
+        self.of_rate: dict[float, list[_Trial]] = {}
+        for curve, reading in zip(curves, self.trials, strict=True):
+            self.of_rate.setdefault(curve.lr, []).append(_Trial(curve, reading))
+        evens = {
+            lr: {t.curve.seed: float(self.scale.even(t.score)) for t in trials if t.learned}
+            for lr, trials in self.of_rate.items()
+        }
+        self.outlying = noise.outlying({lr: s for lr, s in evens.items() if s})
+        self.scores = {
+            lr: kept
+            for lr, by_seed in evens.items()
+            if (kept := {seed: y for seed, y in by_seed.items() if (lr, seed) not in self.outlying})
+        }
+
+    def _gains(self) -> tuple[float, float]:
+        """Return the largest improvements over step 0, of the loss and of the objective, the units of progress.
+
+        Neither is less than a small share of where it started: 1 % of the loss, a tenth of the error, so that a study in
+        which nothing has learned does not take noise for progress. Of final values alone: how far apart they are.
+        """
+        gain, score_gain, start, final = 0.0, 0.0, 1.0, []
+        for curve in self.curves:
+            score = self.scale.sign * curve.metrics.get(self.metric, np.empty(0))
+            if len(score) < 2:
+                final += [float(value) for value in score if np.isfinite(value)]
+                continue
+            level = _level(curve)
+            if level is not None and np.isfinite(level[0]):
+                start = abs(float(level[0])) or 1.0
+                gain = max(gain, float(level[0] - np.nanmin(level)))
+            if np.isfinite(score[0]):
+                least = (0.1 if self.scale.kind == "share" else 0.01) * float(self.scale.level(abs(float(score[0]))))
+                score_gain = max(score_gain, least, float(np.nanmax(score) - score[0]))
+        if score_gain == 0 and final:
+            score_gain = max(final) - min(final)
+        return max(gain, 0.01 * start), score_gain
+
+    def _errors(self) -> list[Floats]:
+        """Return the standard errors of the objective; where a study has none, from the scatter of its best curves."""
+        given = [c.errors.get(self.metric, np.full(len(c.steps), np.nan)) for c in self.curves]
+        if any(np.isfinite(error).any() for error in given):
+            return given
+        ends: dict[float, list[tuple[float, Curve]]] = {}
+        for curve in self.curves:
+            if len(curve.steps) >= 4 and curve.status != "diverged":
+                value = curve.at(self.metric, self.step)[0]
+                if math.isfinite(value):
+                    ends.setdefault(curve.lr, []).append((float(self.scale.even(value)), curve))
+        if not ends:
+            return given
+        best = min(ends.values(), key=lambda of: float(np.mean([y for y, _ in of])))
+        evens = [self.scale.even(curve.metrics[self.metric][curve.steps > 0]) for _, curve in best]
+        relative = dynamics.own_error(evens)
+        if not math.isfinite(relative):
+            return given
+        return [
+            relative * self.scale.level(c.metrics[self.metric]) if self.metric in c.metrics else error
+            for c, error in zip(self.curves, given, strict=True)
+        ]
+
+    def _read(self, curve: Curve, error: Floats) -> TrialReading:
+        word, found = dynamics.classify(curve, self.metric, error, self.scale.sign, self.gain, self.score_gain)
+        reached = len(curve.steps) > 0 and curve.steps[-1] >= self.step and curve.status not in ("diverged", "failed")
+        score = curve.at(self.metric, self.step)[0] if reached else math.nan
+        return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=found)
+
+    def answer(self) -> Answer | None:
+        """Make the answer of the scores."""
+        return self.answer_of(self.scores, {lr: self.scale_error(lr) for lr in self.scores})
+
+    def answer_of(self, scores: Mapping[float, Mapping[int, float]], examples: Mapping[float, float]) -> Answer | None:
+        """Make the answer of other scores of the same trials, on their own even scale."""
+        barred, lost, stalled = set(), set(), set()
+        for lr, trials in self.of_rate.items():
+            gone = sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
+            still = sum(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials)
+            judged = sum(math.isfinite(t.score) or t.curve.status == "diverged" for t in trials)
+            if gone or still:
+                barred.add(lr)
+            if 2 * gone > judged:
+                lost.add(lr)
+            if 2 * still > judged:
+                stalled.add(lr)
+        return answer(scores, barred=barred, lost=lost, stalled=stalled, examples=examples)
+
+    def mean(self, lr: float) -> float:
+        """Return the mean score of a rate over the trials that learned, in the metric's unit."""
+        kept = self.scores.get(lr, {})
+        return float(np.mean([t.score for t in self.of_rate[lr] if t.curve.seed in kept])) if kept else math.nan
+
+    def examples(self, lr: float) -> float:
+        """Return the standard error over validation examples; all seeds see the same ones, so it does not shrink with seeds."""
+        errors = [t.curve.at(self.metric, self.step)[1] for t in self.of_rate[lr] if math.isfinite(t.score)]
+        return float(np.mean(errors)) if errors else math.nan
+
+    def scale_error(self, lr: float) -> float:
+        """Return that error on the even scale."""
+        return self.examples(lr) / float(self.scale.level(self.mean(lr)))
+
+    def evidence(self, made: Answer | None, best: float | None, delta: float | None) -> dict[float, RateEvidence]:
+        """Gather the evidence of every rate, graded and with its verdict."""
+        lrs = sorted(self.of_rate)
+        judged = np.array(
+            [sum(math.isfinite(t.score) or t.curve.status == "diverged" for t in self.of_rate[lr]) for lr in lrs]
+        )
+        lost = np.array([sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in self.of_rate[lr]) for lr in lrs])
+        chances = np.array(divergence.chance(np.log10(np.array(lrs, float)), lost.astype(float), judged.astype(float)))
+        gaps = None if made is None or best is None else made.gaps(self.scale)
+        regrets = None if made is None or best is None else made.loss(self.scale).mean(0)
+        means = {lr: self.mean(lr) for lr in lrs}
+        candidates = [] if made is None else [made.lrs[i] for i in made.candidates]
+        top = max(candidates, key=lambda lr: (self.scale.sign * means[lr], -lr), default=None)
+        found = {}
+        for i, lr in enumerate(lrs):
+            column = made.lrs.index(lr) if made is not None and lr in made.lrs else None
+            draws = None if gaps is None or column is None or delta is None else gaps[:, column]
+            p_within = math.nan if draws is None or delta is None else float((draws < delta).mean())
+            found[lr] = self._of_rate(
+                lr, best, means, p_within, gap_error=0.0 if draws is None else float(draws.std()),
+                regret=math.nan if regrets is None or column is None else float(regrets[column]),
+                chances=chances[:, i], is_top=lr == top, made=made, column=column,
+            )  # fmt: skip
+        return self._with_verdicts(found, best, delta)
+
+    def _of_rate(
+        self, lr: float, best: float | None, means: Mapping[float, float], p_within: float, *, gap_error: float,
+        regret: float, chances: Floats, is_top: bool, made: Answer | None, column: int | None,
+    ) -> RateEvidence:  # fmt: skip
+        trials, scale = self.of_rate[lr], self.scale
+        scored = [t.score for t in trials if math.isfinite(t.score)]
+        mean = float(np.mean(scored)) if scored else math.nan
+        gap = scale.sign * (means[best] - mean) if best is not None and scored else math.nan
+        if math.isnan(p_within) and best is not None and scored:
+            p_within = 0.0  # it has a score, but none of a trial that learned: worse than what did
+        if lr == best:
+            p_within = max(p_within, WITHIN)
+        lost = any(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
+        grade = None
+        if best is not None and scored:
+            worse = 1 - p_within >= WORSE
+            grade = "within" if lr == best or (p_within >= WITHIN and not lost) else "worse" if worse else "unresolved"
+        error = math.nan
+        if made is not None and column is not None and made.noise.measured:
+            error = made.noise.sd(column) / math.sqrt(made.noise.count[column]) * float(scale.level(mean))
+        error = error if math.isfinite(error) else self.examples(lr)
+        read = [t.reading.evidence for t in trials if t.reading.dynamics is not None]
+        diverged = [t.curve.diverged_step for t in trials if t.curve.status == "diverged"]
+        return RateEvidence(
+            verdict="",
+            grade=grade,
+            n_trials=len(trials),
+            n_scored=len(scored),
+            n_diverged=len(diverged),
+            n_collapsed=sum(t.reading.dynamics == "collapsed" for t in trials),
+            n_stalled=sum(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials),
+            n_failed=sum(t.curve.status == "failed" for t in trials),
+            n_unfinished=sum(self._unfinished(t.curve) for t in trials),
+            n_restless=sum(t.reading.dynamics in RESTLESS for t in trials),
+            n_outlying=sum((lr, t.curve.seed) in self.outlying for t in trials),
+            n_agree=0,
+            diverged_step=min((one for one in diverged if one is not None), default=None),
+            mean=mean,
+            mean_error=error if math.isfinite(error) else 0.0,
+            gap=gap,
+            gap_error=gap_error,
+            p_within=p_within,
+            p_worse=1 - p_within,
+            regret=regret,
+            p_diverged=float(chances[0]),
+            p_diverged_low=float(chances[1]),
+            p_diverged_high=float(chances[2]),
+            setback=max((one["setback"] for one in read), default=0.0),
+            last_change=float(np.mean([one["last_change"] for one in read])) if read else 0.0,
+            last_change_error=float(np.mean([one["last_change_error"] for one in read])) if read else 0.0,
+            horizon=self.horizon,
+            unit=self.unit,
+            is_best=lr == best,
+            is_top=is_top,
+            some_learned=best is not None,
+            failure=next((t.curve.failure for t in trials if t.curve.failure is not None), None),
+        )  # fmt: skip
+
+    def _unfinished(self, curve: Curve) -> bool:
+        got_there = len(curve.steps) > 0 and curve.steps[-1] >= self.step
+        return curve.status in UNFINISHED and curve.end_step >= self.step and not got_there
+
+    def _with_verdicts(
+        self, evidence: Mapping[float, RateEvidence], best: float | None, delta: float | None
+    ) -> dict[float, RateEvidence]:
+        within = [lr for lr, e in evidence.items() if e.grade == "within"]
+        low, high = (min(within), max(within)) if within else (math.inf, math.inf)
+        if not within:  # no rate has learned: what never moved is below whatever broke
+            broke = [lr for lr, e in evidence.items() if e.n_lost > 0]
+            low = high = min(broke, default=math.inf)
+        done = {}
+        for lr, e in evidence.items():
+            word = _verdict(lr, e, low, high)
+            changes: dict[str, Any] = {"verdict": word, "n_agree": self._agree(lr, word, best, delta)}
+            if word == "too low" and best is not None and self.unit and e.n_stalled < e.n_scored:
+                mine, others = ([t.curve for t in self.of_rate[one] if t.learned] for one in (lr, best))
+                slow = slowness(mine, others, self.metric, self.scale, self.horizon)
+                changes |= {"best_reached": slow.reached, "needs": slow.needs, "needs_reason": slow.reason}
+            done[lr] = replace(e, **changes)
+        return done
+
+    def _agree(self, lr: float, word: str, best: float | None, delta: float | None) -> int:
+        """Count the seeds whose own result, beside the best rate's on the same seed where there is one, bears the word out."""
+        if best is None or delta is None:
+            return 0
+        of_best = {t.curve.seed: t.score for t in self.of_rate[best] if math.isfinite(t.score)}
+        count = 0
+        for trial in self.of_rate[lr]:
+            gone = trial.is_lost or (lr, trial.curve.seed) in self.outlying
+            gap = self.scale.sign * (of_best.get(trial.curve.seed, self.mean(best)) - trial.score)
+            if word == "diverged":
+                count += gone
+            elif word == "good":
+                count += not gone and gap < delta
+            else:
+                count += gone or gap > delta
+        return count
 
 
-def _with_verdicts(evidence: Mapping[float, RateEvidence]) -> dict[float, RateEvidence]:
-    within = [lr for lr, e in evidence.items() if e.grade == "within"]
-    low, high = (min(within), max(within)) if within else (math.inf, math.inf)
-    if not within:  # no rate has learned: what never moved is below whatever broke
-        broke = [lr for lr, e in evidence.items() if e.n_diverged + e.n_collapsed > 0]
-        low = high = min(broke, default=math.inf)
-    return {lr: replace(e, verdict=_verdict(lr, e, low, high)) for lr, e in evidence.items()}
+def _bin(curves: Sequence[Curve]) -> tuple[list[Curve], str | None]:
+    """Put rates together where there are very many; each bin goes by the rate nearest to its middle."""
+    lrs = sorted({curve.lr for curve in curves})
+    if len(lrs) <= MOST_RATES:
+        return list(curves), None
+    x = np.log10(lrs)
+    edges = np.linspace(x[0], x[-1], BINS + 1)
+    of = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, BINS - 1)
+    middle = {int(b): float(np.mean(x[of == b])) for b in np.unique(of)}
+    name = {b: lrs[int(np.where(of == b, np.abs(x - m), np.inf).argmin())] for b, m in middle.items()}
+    bin_of = {lr: int(b) for lr, b in zip(lrs, of, strict=True)}
+    # One seed may stand for several rates of a bin: then they are runs like others, and share nothing.
+    made, used = [], set()
+    spare = -1
+    for curve in curves:
+        lr, seed = name[bin_of[curve.lr]], curve.seed
+        if (lr, seed) in used:
+            seed, spare = spare, spare - 1
+        used.add((lr, seed))
+        made.append(replace(curve, lr=lr, seed=seed))
+    width = (x[-1] - x[0]) / BINS
+    return (
+        made,
+        f"{len(lrs):,} rates in {len(name)} bins of {width:.2g} decades, each named by the rate nearest to its middle",
+    )
+
+
+def _level(curve: Curve) -> Floats | None:
+    return next(
+        (curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics and len(curve.metrics[n])), None
+    )
 
 
 def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
     judged = e.n_diverged + e.n_scored
     if not judged:
         return "undetermined"
-    if 2 * (e.n_diverged + e.n_collapsed) > judged:
+    if 2 * e.n_lost > judged:
         return "diverged"
     if 2 * e.n_stalled > judged:
         return "diverged" if lr > high else "too low"
@@ -205,14 +420,11 @@ def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
     if e.grade == "worse" and lr < low:
         return "too low"
     if e.grade == "worse" and lr > high:
-        return "unstable" if e.restless or e.n_diverged or e.n_collapsed else "too high"
+        return "unstable" if e.restless or e.n_lost else "too high"
     return "undetermined"
 
 
-def _compare(
-    expected: Mapping[str, Any], e: RateEvidence, trials: Sequence[TrialReading],
-    curve_of: Mapping[tuple[float, int], Curve], step: int,
-) -> dict[str, Any]:  # fmt: skip
+def _compare(expected: Mapping[str, Any], e: RateEvidence, trials: Sequence[_Trial], step: int) -> dict[str, Any]:
     """Set what was expected of a rate beside what was observed."""
     parts: list[dict[str, Any]] = []
     words = expected.get("verdict") or []
@@ -222,8 +434,7 @@ def _compare(
     for name, ends in expected.items():
         if name == "verdict":
             continue
-        curves = [curve_of[trial.lr, trial.seed] for trial in trials if math.isfinite(trial.score)]
-        values = [curve.at(name, step) for curve in curves]
+        values = [trial.curve.at(name, step) for trial in trials if math.isfinite(trial.score)]
         finite = [value for value, _ in values if math.isfinite(value)]
         if not finite:
             parts.append({"of": name, "expected": list(ends), "observed": None, "outcome": "undetermined"})
@@ -242,128 +453,75 @@ def _compare(
     return {"outcome": overall, "parts": parts}
 
 
-def _recommend(
-    rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence], best: float | None, delta: float | None,
-    scale: Scale, metric: str,
-) -> Recommendation:  # fmt: skip
-    tried = [rate.lr for rate in rates]
-    unfinished = sum(e.n_unfinished for e in evidence.values())
-    if best is None or delta is None:
-        return _none(rates, evidence, unfinished)
-    e = evidence[best]
-    within = tuple(lr for lr in tried if evidence[lr].grade == "within")
-    position = tried.index(best)
-    edge = None
-    if len(tried) > 1:
-        edge = "low" if position == 0 else "high" if position == len(tried) - 1 else None
-    one_seed = e.n_scored < 2
+def _noise(made: Answer | None, pick: int | None, study: _Study) -> NoiseReading:
+    name = study.scale.name
+    if made is None or pick is None:
+        return NoiseReading(sd=None, df=None, correlation=None, scale=name, reason="no rate has learned anything")
+    if not made.noise.measured:
+        return NoiseReading(sd=None, df=None, correlation=None, scale=name, reason="not measured: one seed a rate")
+    sd = made.noise.sd(pick) * float(study.scale.level(study.mean(made.lrs[pick])))
+    return NoiseReading(sd=sd, df=made.noise.df, correlation=made.noise.correlation, scale=name, reason="")
+
+
+def _second(
+    study: _Study, second: tuple[str, str], best: float, evidence: Mapping[float, RateEvidence]
+) -> SecondOpinion | None:
+    """Ask another metric which rate it would choose, of the same trials."""
+    metric, direction = second
+    values = {
+        lr: {t.curve.seed: t.curve.at(metric, study.step) for t in study.of_rate[lr] if t.curve.seed in kept}
+        for lr, kept in study.scores.items()
+    }
+    scale = find_scale(direction, [value for of in values.values() for value, _ in of.values()], metric)
+    scores = {
+        lr: finite
+        for lr, of in values.items()
+        if (finite := {seed: float(scale.even(value)) for seed, (value, _) in of.items() if math.isfinite(value)})
+    }
+    examples = {
+        lr: float(np.mean([e / float(scale.level(v)) for v, e in of.values()]))
+        for lr, of in values.items()
+        if lr in scores
+    }
+    made = study.answer_of(scores, examples)
+    pick = None if made is None else made.pick()
+    if made is None or pick is None:
+        return None
+    lr = made.lrs[pick]
+    told = made.describe(scale, None)
+    other = evidence[lr]
+    disagrees = lr != best and other.p_within < 0.5
     name = metric.removeprefix("val_").replace("_", " ")
-    reached = f"{scale.text(e.mean)} validation {name}" if metric.startswith("val_") else f"{name} {scale.text(e.mean)}"
-    others = [lr for lr in within if lr != best]
-    reason = f"{format_rate(best)} reaches {reached} after {epochs_text(e.epochs)}, the best of {len(tried)} rates"
-    if others:
-        reason += f"; {', '.join(map(format_rate, others))} {'is' if len(others) == 1 else 'are'} within the margin"
-    if edge:
-        reason += f"; it is the {edge}est rate tried, so the best rate is not bracketed"
-    if unfinished:
-        reason += f"; {unfinished} trial{'s' * (unfinished != 1)} still to finish"
-    provisional_reason = None
-    if one_seed:
-        provisional_reason = "run-to-run noise not measured: one seed"
-    elif unfinished:
-        provisional_reason = "training is not finished"
-    said = [f"{format_rate(r.lr)} is {r.verdict}" if r.verdict != "diverged" else f"{format_rate(r.lr)} diverged"
-            for r in rates if r.lr not in within and r.verdict != "undetermined"]  # fmt: skip
-    conclusion = f"Train at {format_rate(best)}: it reaches {reached} in {epochs_text(e.epochs)}"
-    if len(tried) == 1:
-        conclusion = (
-            f"{format_rate(best)} reaches {reached} in {epochs_text(e.epochs)}; one rate alone compares with nothing"
-        )
-    elif said:
-        conclusion += "; " + _listed(said)
-    unresolved = [lr for lr in tried if evidence[lr].grade == "unresolved" and not evidence[lr].n_lost]
-    return Recommendation(
-        lr=best,
-        reason=reason + ".",
-        conclusion=conclusion + ".",
-        bracket=None if edge or len(tried) == 1 else (tried[position - 1], tried[position + 1]),
-        within_margin=within,
-        edge=edge,
-        provisional=provisional_reason is not None,
-        provisional_reason=provisional_reason,
-        estimate={
-            "metric": metric,
-            "value": e.mean,
-            "standard_error": e.mean_error or None,
-            "n_seeds": e.n_scored,
-            "note": f"the best of {len(tried)} rates, so likely a little optimistic" if len(tried) > 1 else None,
-        },
-        next_run=_next(tried, best, edge, one_seed, unresolved, e.n_trials, unfinished),
+    if lr == best:
+        why = f"{name} would choose {rate_text(lr)} too"
+    else:
+        factor = max(lr / best, best / lr)
+        times = f"{factor:.2g} times {'higher' if lr > best else 'lower'}"
+        cost = f"{study.scale.gap_text(other.gap)} short of the best" if other.gap > 0 else "no worse"
+        why = f"{name} would choose {rate_text(lr)}, {times}: {study.scale.text(other.mean)} there, {cost}"
+        why += "" if disagrees else ", which is not told from the best"
+    return SecondOpinion(
+        metric=metric, direction=direction, lr=lr, optimum_interval=told.optimum_interval, disagrees=disagrees, why=why
     )
 
 
-def _next(
-    tried: Sequence[float], best: float, edge: str | None, one_seed: bool, unresolved: Sequence[float], n_trials: int,
-    unfinished: int,
-) -> NextRun | None:  # fmt: skip
-    if unfinished:
-        return NextRun(why="finish what was asked for")
-    step = float(np.median(np.diff(np.log10(tried)))) if len(tried) > 1 else 1.0
-    if len(tried) == 1:
-        return NextRun(why="one rate has nothing to be compared with", lrs=(_round(best / 10), _round(best * 10)))
-    if edge:
-        factor = 10 ** (-step if edge == "low" else step)
-        further = tuple(sorted((_round(best * factor), _round(best * factor**2))))
-        return NextRun(why="the best rate is at the end of the grid", lrs=further)
-    if one_seed:
-        return NextRun(why="more seeds measure the run-to-run noise", seeds=3)
-    if unresolved:
-        return NextRun(
-            why=f"more seeds would tell {_listed([format_rate(lr) for lr in unresolved])} from the best",
-            seeds=n_trials + 2,
-        )
-    position = tried.index(best)
-    between = [
-        _round(math.sqrt(a * b))
-        for a, b in ((tried[position - 1], best), (best, tried[position + 1]))
-        if math.log10(b / a) >= COARSE
-    ]
-    if between:
-        return NextRun(why="rates between the best and its neighbours have not been tried", lrs=tuple(between))
-    return None
+def _notes(curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch: int | None) -> tuple[str, ...]:
+    """Tell the timescale 1/(ηλ) over which decoupled weight decay forgets (Wang & Aitchison 2024, arXiv 2405.13698)."""
+    lrs = sorted({curve.lr for curve in curves})
+    if not weight_decay or len(lrs) < 2:
+        return ()
+    steps = [1 / (lr * weight_decay) for lr in lrs]
+    in_epochs = (
+        ""
+        if not steps_per_epoch
+        else f" ({_figure(steps[0] / steps_per_epoch)} to {_figure(steps[-1] / steps_per_epoch)} epochs)"
+    )
+    return (
+        f"weights decay by η·λ a step, with λ = {weight_decay:g} at every rate: the sweep of η also sweeps the timescale 1/(ηλ), "
+        f"from {_figure(steps[0])} steps at {rate_text(lrs[0])} to {_figure(steps[-1])} at {rate_text(lrs[-1])}{in_epochs}; "
+        "a weight decay in proportion to 1/η would hold it",
+    )
 
 
-def _none(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence], unfinished: int) -> Recommendation:
-    tried = [rate.lr for rate in rates]
-    counts = [
-        (sum(e.n_diverged + e.n_collapsed for e in evidence.values()), "diverged or collapsed"),
-        (sum(e.n_stalled for e in evidence.values()), "never moved"),
-        (sum(e.n_failed for e in evidence.values()), "failed"),
-        (unfinished, "not finished"),
-    ]
-    what = ", ".join(f"{count} {words}" for count, words in counts if count) or "nothing was trained"
-    reason = f"no rate can be recommended yet: of {sum(e.n_trials for e in evidence.values())} trials {what}."
-    lost = any(e.n_diverged + e.n_collapsed for e in evidence.values())
-    stalled = any(e.n_stalled for e in evidence.values())
-    next_run = None
-    if unfinished:
-        next_run = NextRun(why="finish what was asked for")
-    elif lost and stalled:
-        low = max(lr for lr, e in evidence.items() if e.n_stalled)
-        high = min(lr for lr, e in evidence.items() if e.n_diverged + e.n_collapsed)
-        if low < high:
-            points = np.logspace(math.log10(low), math.log10(high), 5)[1:-1]
-            next_run = NextRun(why="the rates between what never moved and what broke", lrs=tuple(map(_round, points)))
-    elif lost:
-        next_run = NextRun(why="lower rates may hold", lrs=(_round(tried[0] / 100), _round(tried[0] / 10)))
-    elif stalled:
-        next_run = NextRun(why="higher rates may move it", lrs=(_round(tried[-1] * 10), _round(tried[-1] * 100)))
-    return Recommendation(lr=None, reason=reason, conclusion=reason[0].upper() + reason[1:], next_run=next_run)
-
-
-def _round(lr: float) -> float:
-    return float(f"{lr:.2e}")
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _figure(value: float) -> str:
+    return f"{float(f'{value:.2g}'):,.10g}"

@@ -7,6 +7,7 @@ their standard errors, and the training loss in blocks with the scatter inside t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ class Evidence:
     train_progress: float
     score_progress: float
     moved: float
+    score_moved: float
     setback: float
     setback_share: float
     recoveries: int
@@ -46,10 +48,13 @@ class Evidence:
     last_change_error: float
 
 
-def classify(curve: Curve, metric: str, sign: int, gain: float, score_gain: float) -> tuple[str | None, dict[str, Any]]:
+def classify(
+    curve: Curve, metric: str, error: Floats, sign: int, gain: float, score_gain: float
+) -> tuple[str | None, dict[str, Any]]:
     """Return the word and its evidence, or None and ``{"reason": …}``.
 
-    ``gain`` and ``score_gain`` are the largest improvements of loss and objective over step 0 in the study.
+    ``error`` (E,) are the objective's standard errors, NaN where unknown; ``gain`` and ``score_gain`` the largest
+    improvements of loss and objective over step 0 in the study.
     """
     if curve.status == "diverged":
         return None, {"reason": f"the loss stopped being finite at step {curve.diverged_step}"}
@@ -63,21 +68,24 @@ def classify(curve: Curve, metric: str, sign: int, gain: float, score_gain: floa
         moved = float(np.nanmax(np.abs(np.concatenate([level, _settled(blocks)]) - start)) / gain)
         score = sign * curve.metrics[metric]
         score_progress = float((score[-1] - score[0]) / score_gain) if score_gain > 0 else 0.0
+        away = np.abs(score - score[0])
+        score_moved = float(np.nanmax(away) / score_gain) if score_gain > 0 and np.isfinite(away).any() else np.inf
         train = curve.metrics.get("train_loss", level)
         train_progress = float((start - train[-1]) / gain)  # a falling training loss tells overfitting from collapse
-    setback, share, recoveries = _setbacks(score[1:], curve.errors[metric][1:])
+    setback, share, recoveries = _setbacks(score[1:], error[1:])
     evidence = Evidence(
         progress=progress,
         train_progress=progress if not np.isfinite(train_progress) else train_progress,
         score_progress=score_progress,
         moved=moved,
+        score_moved=score_moved,
         setback=setback,
         setback_share=share,
         recoveries=recoveries,
         block_rises=_rises(blocks, errors, gain),
         spikes=_spikes(curve.loss, start, gain),
         last_change=float(score[-1] - score[-2]),
-        last_change_error=float(np.hypot(*curve.errors[metric][-2:])),
+        last_change_error=float(np.hypot(*error[-2:])),
     )
     return _word(evidence), asdict(evidence)
 
@@ -88,14 +96,30 @@ def _word(e: Evidence) -> str:
     if (
         max(e.progress, e.train_progress) <= COLLAPSED_PROGRESS
         and e.score_progress <= COLLAPSED_SCORE
-        and e.moved - e.progress >= COLLAPSED_PROGRESS
+        and e.moved - e.progress >= STALLED_MOVE
     ):
         return "collapsed"
+    if e.score_moved <= STALLED_MOVE:  # a loss with a weight penalty in it falls while nothing is learned
+        return "stalled"
     if e.spikes:
         return "spiking"
     if (e.setback_share >= SETBACK_SHARE and e.recoveries >= 1) or e.block_rises >= 2:
         return "oscillating"
     return "smooth"
+
+
+def own_error(evens: Sequence[Floats]) -> float:
+    """Return the standard error of an evaluation on the even scale, from the curves of one rate alone; NaN if too short.
+
+    For curves that come without errors. Second differences leave out what is smooth; the later two thirds, where a curve
+    has settled, count. In the terms of `EVALUATION_CORRELATION`, so that it can stand in for an error over examples.
+    """
+    bends = [np.diff(y[len(y) // 3 :], 2) for y in evens if len(y) >= 4]
+    bend = np.concatenate(bends) if bends else np.empty(0)
+    bend = bend[np.isfinite(bend)]
+    if len(bend) < 2:
+        return float("nan")
+    return float(np.sqrt((bend**2).mean() / 6 / (1 - EVALUATION_CORRELATION)))
 
 
 def _setbacks(score: Floats, error: Floats) -> tuple[float, float, int]:

@@ -1,8 +1,8 @@
 """How much a result scatters from run to run, and the margin δ that counts as a practical difference.
 
-With two seeds or more: the standard deviation between seeds, pooled over the rates that learned, on the scale where it
-is even, seeds centred where every rate has the same ones (df (R−1)(S−1), else Σ(S_r−1)). With one seed run-to-run noise
-is not measured; the standard error over the validation examples stands in and is called by its name. R rates, S seeds.
+The scatter is measured on the scale where it is even (`etude.analysis.scale`), around each rate's mean after taking out
+what all rates of a seed share, and pooled over neighbouring rates: a rate's own few seeds say little, and noise grows to
+the right of the optimum. With one seed a rate it is not measured. R rates, S seeds.
 """
 
 from __future__ import annotations
@@ -12,92 +12,135 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from etude.analysis.scale import Scale
+from etude.analysis.values import Floats
 
 EXAMPLES_CORRELATION = 0.5  # of two rates evaluated on the same examples; measured by `make validate`
 GUESS = 0.02  # of what training gained, where nothing else is known
+NEIGHBOURHOOD = 0.8  # decades: standard deviation of the weights with which a rate's neighbours lend it their noise
+OWN_DF = 4  # degrees of freedom that the neighbours' pool weighs beside a rate's own
+SWEEPS = 30  # of the alternating fit of rates and seeds, where some cells are missing
+OUTLYING, OUTLYING_SHARE = 6.0, 0.5  # robust standard deviations below the rate's median, and of the way to the worst
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """``relative`` is the standard deviation between runs as a share of `Scale.level`; ``df`` its degrees of freedom (∞: known)."""
+    """Means and noise on the even scale, a rate: ``mean`` (R,), ``variance`` (R,) of one run, ``count`` (R,) of seeds.
 
-    relative: float | None
-    df: float
-    paired: float | None = None  # without what the rates of a seed share; None where they do not have the same seeds
-
-    def sd(self, scale: Scale, mean: float) -> float | None:
-        """Return the standard deviation of one run whose mean is ``mean``, in the metric's unit."""
-        return None if self.relative is None else self.relative * scale.level(mean)
-
-
-def pooled(scores: Mapping[float, Mapping[int, float]], scale: Scale) -> Noise:
-    """Pool the noise of ``scores[lr][seed]``, finite scores of trials that learned."""
-    rates = {lr: by_seed for lr, by_seed in scores.items() if len(by_seed) > 1}
-    if not rates:
-        return Noise(relative=None, df=float("inf"))
-    seeds = set.intersection(*(set(by_seed) for by_seed in rates.values()))
-    balanced = len(rates) > 1 and all(set(by_seed) == seeds for by_seed in rates.values())
-    deviations, df = [], 0
-    for by_seed in rates.values():
-        values = np.array([by_seed[seed] for seed in sorted(by_seed)])
-        deviations.append((values - values.mean()) / scale.level(float(values.mean())))
-        df += len(values) - 1
-    if balanced:
-        centred_RS = np.array(deviations)
-        centred_RS = centred_RS - centred_RS.mean(0)
-        df = (centred_RS.shape[0] - 1) * (centred_RS.shape[1] - 1)
-        total = float((centred_RS**2).sum())
-        # Centring takes away what all rates of a seed share. A new run brings its share back: add it for δ and errors.
-        shared = float((np.array(deviations).mean(0) ** 2).sum()) / (centred_RS.shape[1] - 1)
-        paired = float(np.sqrt(total / df))
-        variance = total / df + max(0.0, shared - total / df / centred_RS.shape[0])
-    else:
-        paired = None
-        variance = sum(float((d**2).sum()) for d in deviations) / df
-    return Noise(relative=float(np.sqrt(variance)), df=float(df), paired=paired)
-
-
-def error_of_mean(spread: Noise, scale: Scale, mean: float, count: int, examples: float) -> float:
-    """Return the standard error of a rate's mean over ``count`` seeds; ``examples`` is that over validation examples."""
-    between = spread.sd(scale, mean) if math.isfinite(mean) else None
-    if between is not None and count:
-        return between / math.sqrt(count)
-    return examples if math.isfinite(examples) else 0.0
-
-
-def error_of_gap(spread: Noise, scale: Scale, one: tuple[float, int, float], other: tuple[float, int, float]) -> float:
-    """Return the standard error of the difference of two rates, each (mean, seeds, error over examples).
-
-    What they share cancels: with the same seeds the part of the scatter that comes with the seed, with one seed the
-    examples that both see.
+    ``variance`` is without what the rates of a seed share (``shared``, one number), so it is the noise of differences
+    between rates. ``df`` are its degrees of freedom, 0 where it was not measured (``variance`` is then NaN).
+    ``correlation`` is that between rates through the seed, None where they share fewer than two seeds.
     """
-    if spread.relative is None:
-        both = [examples if math.isfinite(examples) else 0.0 for _, _, examples in (one, other)]
-        return math.hypot(*both) * math.sqrt(1 - EXAMPLES_CORRELATION)
-    relative = spread.relative if spread.paired is None else spread.paired
-    return math.hypot(*(relative * scale.level(mean) / math.sqrt(count) for mean, count, _ in (one, other)))
+
+    x: Floats
+    mean: Floats
+    variance: Floats
+    count: Floats
+    df: float
+    shared: float = 0.0
+    correlation: float | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether any rate has two seeds."""
+        return self.df > 0
+
+    def sd(self, rate: int) -> float:
+        """Return the standard deviation of a run of a rate, on the even scale; NaN where it was not measured."""
+        return math.sqrt(self.variance[rate] + self.shared) if self.measured else math.nan
+
+
+def measure(scores: Mapping[float, Mapping[int, float]]) -> Noise:
+    """Measure the noise of ``scores[lr][seed]``, finite values on the even scale of trials that learned.
+
+    Rates are in rising order. Seeds that only one rate has cannot tell what they share, and are not centred.
+    """
+    lrs = sorted(scores)
+    seeds = sorted({seed for by_seed in scores.values() for seed in by_seed})
+    y_RS = np.full((len(lrs), len(seeds)), np.nan)
+    column = {seed: i for i, seed in enumerate(seeds)}
+    for i, lr in enumerate(lrs):
+        for seed, score in scores[lr].items():
+            y_RS[i, column[seed]] = score
+    return measure_table(np.log10(np.array(lrs, float)), y_RS)
+
+
+def measure_table(x: Floats, y_RS: Floats) -> Noise:
+    """Measure the noise of a table, NaN where a cell is missing; every rate has at least one seed."""
+    have = np.isfinite(y_RS)
+    count = have.sum(1).astype(float)
+    R, n = len(x), int(have.sum())
+    paired = (have.sum(0) >= 2) & (R > 1)
+    if R == 0 or n == R:
+        mean = np.array([row[ok].mean() for row, ok in zip(y_RS, have, strict=True)])
+        return Noise(x=x, mean=mean, variance=np.full(R, np.nan), count=count, df=0.0)
+    mean_R, seed_S = _additive(y_RS, have, paired)
+    residual = np.where(have, y_RS - mean_R[:, None] - seed_S, 0.0)
+    free = n - R
+    df = free - max(0, int(paired.sum()) - 1)
+    if df <= 0:  # all that the seeds scatter could be what they share
+        seed_S, paired = np.zeros_like(seed_S), np.zeros_like(paired)
+        mean_R = np.where(have, y_RS, 0.0).sum(1) / count
+        residual, df = np.where(have, y_RS - mean_R[:, None], 0.0), free
+    squares = (residual**2).sum(1) * free / df
+    own_df = count - 1
+    near = np.exp(-0.5 * ((x[:, None] - x) / NEIGHBOURHOOD) ** 2) + 1e-3
+    pool = near @ squares / (near @ own_df)
+    variance = (OWN_DF * pool + squares) / (OWN_DF + own_df)
+    local_df = (near @ own_df) ** 2 / (near**2 @ own_df) * df / free
+    shared, correlation = 0.0, None
+    if paired.sum() >= 2:
+        rates = have[:, paired].sum() / paired.sum()
+        typical = float(squares.sum() / own_df.sum())
+        shared = max(0.0, float(seed_S[paired].var(ddof=1)) - typical / rates)
+        correlation = shared / (shared + typical) if shared + typical > 0 else None
+    return Noise(
+        x=x, mean=mean_R, variance=variance, count=count, df=max(1.0, float(np.median(local_df))),
+        shared=shared, correlation=correlation,
+    )  # fmt: skip
+
+
+def _additive(y_RS: Floats, have: np.ndarray, paired: np.ndarray) -> tuple[Floats, Floats]:
+    """Fit y = rate + seed by alternating means; seeds that are not ``paired`` stay 0. One sweep where no cell is missing."""
+    filled = np.where(have, y_RS, 0.0)
+    in_rate, in_seed = have.sum(1), np.maximum(have.sum(0), 1)
+    seed_S = np.zeros(y_RS.shape[1])
+    mean_R = filled.sum(1) / in_rate
+    for _ in range(1 if have.all() else SWEEPS):
+        seed_S = np.where(paired, (filled - np.where(have, mean_R[:, None], 0.0)).sum(0) / in_seed, 0.0)
+        if paired.any():
+            seed_S[paired] -= seed_S[paired].mean()
+        mean_R = (filled - np.where(have, seed_S, 0.0)).sum(1) / in_rate
+    return mean_R, seed_S
+
+
+def outlying(scores: Mapping[float, Mapping[int, float]]) -> set[tuple[float, int]]:
+    """Return the (lr, seed) that ended far worse than the rate's other seeds: a dead seed, where no curve shows its death.
+
+    ``scores`` on the even scale. Needs three seeds; measured against a robust spread of all rates and the worst score.
+    """
+    medians = {lr: float(np.median(list(s.values()))) for lr, s in scores.items() if len(s) >= 3}
+    if not medians:
+        return set()
+    away = {(lr, seed): y - medians[lr] for lr in medians for seed, y in scores[lr].items()}
+    spread = 1.4826 * float(np.median(np.abs(list(away.values()))))
+    worst = max(y for s in scores.values() for y in s.values())
+    return {
+        (lr, seed)
+        for (lr, seed), d in away.items()
+        if spread > 0 and d > OUTLYING * spread and d > OUTLYING_SHARE * (worst - medians[lr])
+    }
 
 
 def margin(
-    given: float | None, noise: Noise, scale: Scale, best: float, best_error: float, gained: float
+    given: float | None, between: float, scale: Scale, best: float, best_error: float, gained: float
 ) -> tuple[float, str]:
-    """Return (δ in the metric's unit, where it comes from)."""
+    """Return (δ in the metric's unit, where it comes from); ``between`` is a run's standard deviation on the even scale."""
     if given is not None:
         return given, "given"
-    between = noise.sd(scale, best)
-    if between is not None and between > 0:
-        return between, "standard deviation between seeds"
+    if math.isfinite(between) and between > 0:
+        return float(between * scale.level(best)), "standard deviation between seeds"
     if np.isfinite(best_error) and best_error > 0:
         return best_error, "standard error over the validation examples"
     return GUESS * abs(gained), f"a guess: {GUESS:.0%} of what training gained"
-
-
-def probability_below(gap: float, error: float, limit: float, df: float) -> float:
-    """Return P(true gap < limit) for a gap measured with a standard error: Student's t with ``df``, normal for ∞."""
-    if error <= 0:
-        return float(gap < limit)
-    t = (limit - gap) / error
-    return float(special.ndtr(t) if np.isinf(df) else special.stdtr(df, t))

@@ -11,7 +11,12 @@ from etude.analysis.scale import Scale
 
 @dataclass(frozen=True, kw_only=True)
 class RateEvidence:
-    """What is known of a rate when its sentence is written. Counts are of its seeds; ``gap`` and errors in the metric's unit."""
+    """What is known of a rate when its sentence is written.
+
+    Counts are of its seeds; ``gap``, ``regret`` and errors in the metric's unit. ``is_best``: it is recommended;
+    ``is_top``: its own mean is the best. ``horizon``, ``best_reached`` (when the best rate was as good) and ``needs`` (how
+    long this one would take to be as good as the best) in ``unit``: epoch, step, or nothing where time is not known.
+    """
 
     verdict: str
     grade: str | None
@@ -23,6 +28,8 @@ class RateEvidence:
     n_failed: int
     n_unfinished: int
     n_restless: int
+    n_outlying: int
+    n_agree: int
     diverged_step: int | None
     mean: float
     mean_error: float
@@ -30,18 +37,27 @@ class RateEvidence:
     gap_error: float
     p_within: float
     p_worse: float
+    regret: float
+    p_diverged: float
+    p_diverged_low: float
+    p_diverged_high: float
     setback: float
     last_change: float
     last_change_error: float
-    epochs: float
+    horizon: float
+    unit: str
     is_best: bool
+    is_top: bool
     some_learned: bool
+    best_reached: float = math.nan
+    needs: tuple[float, float] | None = None
+    needs_reason: str = ""
     failure: str | None = None
 
     @property
     def n_lost(self) -> int:
-        """How many seeds diverged or collapsed."""
-        return self.n_diverged + self.n_collapsed
+        """How many seeds diverged, collapsed, or ended far from the others."""
+        return self.n_diverged + self.n_collapsed + self.n_outlying
 
     @property
     def restless(self) -> bool:
@@ -58,31 +74,34 @@ Templates = tuple[tuple[Callable[[RateEvidence], bool], str], ...]
 
 TABLE: Templates = (
     (lambda e: e.n_failed > 0 and e.n_scored == 0, "Its code raised{of_failed}: {failure}"),
-    (lambda e: e.verdict == "diverged" and e.n_diverged > 0, "The loss stopped being finite at step {diverged_step}{of_diverged}."),
-    (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean} after {epochs}."),
-    (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean} after {epochs}."),
-    (lambda e: e.verdict == "diverged", "Never left its starting point: {mean} after {epochs}."),
+    (lambda e: e.verdict == "diverged" and e.n_diverged > 0, "The loss stopped being finite{at_step}{of_diverged}."),
+    (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean}{after}."),
+    (lambda e: e.verdict == "diverged" and e.n_outlying > 0, "{n_outlying} of its {n_trials} seeds ended far from the others: {mean} on average{after}."),
+    (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean}{after}."),
+    (lambda e: e.verdict == "diverged", "Never left its starting point: {mean}{after}."),
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
-    (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean} after {epochs}."),
-    (lambda e: e.verdict == "too low" and e.still_improving, "Still improving at the end: {mean} after {epochs}, {gap} short of the best."),
-    (lambda e: e.verdict == "too low", "{mean} after {epochs}, {gap} short of the best, which a higher rate reached in as many steps."),
-    (lambda e: e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; {mean} on average after {epochs}."),
+    (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean}{after}."),
+    (lambda e: e.verdict == "too low" and e.still_improving, "Still improving at the end: {mean}{after}, {gap} short of the best{earlier}{longer}."),
+    (lambda e: e.verdict == "too low" and e.unit != "", "{mean}{after}, {gap} short of the best{earlier}{longer}."),
+    (lambda e: e.verdict == "too low", "{mean}, {gap} short of the best, which is a higher rate."),
+    (lambda e: e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; {mean} on average{after}."),
     (lambda e: e.verdict == "unstable" and e.setback > 0, "Restless: fell back by {setback} between two evaluations and ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "unstable", "Restless: its training loss rose again and again; it ended at {mean}, {gap} short of the best."),
-    (lambda e: e.verdict == "too high", "Settled at {mean} after {epochs}, {gap} short of the best."),
-    (lambda e: e.verdict == "good" and e.is_best and e.restless, "The best: {mean} after {epochs}, though its curve is restless."),
-    (lambda e: e.verdict == "good" and e.is_best, "The best: {mean} after {epochs}."),
-    (lambda e: e.verdict == "good" and e.restless, "As good as the best: {mean} after {epochs}, though its curve is restless."),
-    (lambda e: e.verdict == "good", "As good as the best: {mean} after {epochs}."),
-    (lambda e: e.verdict == "undetermined" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; the others reached {mean} on average after {epochs}."),
-    (lambda e: e.grade == "worse", "{mean} after {epochs}, {gap} short of the best, between rates that do better; more seeds would tell."),
-    (lambda e: e.n_scored > 0, "{mean} after {epochs}: the gap of {gap} to the best cannot be told from noise; more seeds would tell."),
+    (lambda e: e.verdict == "too high", "Settled at {mean}{after}, {gap} short of the best."),
+    (lambda e: e.verdict == "good" and e.is_best and not e.is_top, "The least to lose, by its neighbours too: {mean}{after}{restless}."),
+    (lambda e: e.verdict == "good" and e.is_best, "The best: {mean}{after}{restless}."),
+    (lambda e: e.verdict == "good", "As good as the best: {mean}{after}{restless}."),
+    (lambda e: e.verdict == "undetermined" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; the others reached {mean} on average{after}."),
+    (lambda e: e.grade == "worse", "{mean}{after}, {gap} short of the best, between rates that do better; more seeds would tell."),
+    (lambda e: e.n_scored > 0 and e.gap < 0, "{mean}{after}, {gain} better than the recommended rate, which its neighbours do not bear out; more seeds would tell."),
+    (lambda e: e.n_scored > 0, "{mean}{after}: the gap of {gap} to the best cannot be told from noise; more seeds would tell."),
     (lambda e: True, "Nothing to judge it by yet."),
 )  # fmt: skip
+AGREED = ("too low", "good", "too high", "unstable")
 
 
 def sentence(e: RateEvidence, scale: Scale) -> str:
-    """Write the sentence of a rate."""
+    """Write the sentence of a rate, and how many of its seeds bear it out one by one."""
     template = next(template for predicate, template in TABLE if predicate(e))
     error = f" ± {scale.gap_text(e.mean_error).removesuffix(' points')}" if e.mean_error > 0 else ""
     mean = scale.text(e.mean)
@@ -90,24 +109,47 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         mean = f"{mean.removesuffix(' %')}{error} %"
     elif error:
         mean += error
-    return template.format(
-        diverged_step=e.diverged_step,
+    text = template.format(
+        at_step="" if e.diverged_step is None or not e.unit else f" at step {e.diverged_step}",
         of_diverged=_of(e.n_diverged, e.n_trials),
         of_collapsed=_of(e.n_collapsed, e.n_trials),
         of_failed=_of(e.n_failed, e.n_trials),
         failure=e.failure,
         n_lost=e.n_lost,
+        n_outlying=e.n_outlying,
         n_trials=e.n_trials,
         mean=mean,
         gap=scale.gap_text(e.gap),
+        gain=scale.gap_text(-e.gap),
         setback=scale.gap_text(e.setback),
-        epochs=epochs_text(e.epochs),
+        after=f" after {time_text(e.horizon, e.unit)}" if e.unit else "",
+        earlier=_earlier(e),
+        longer=_longer(e),
+        restless=", though its curve is restless" if e.restless else "",
     )
+    judged = e.n_scored + e.n_diverged
+    if judged > 1 and e.verdict in AGREED:
+        text += f" {e.n_agree} of {judged} seeds agree."
+    return text
 
 
-def epochs_text(epochs: float) -> str:
-    """Write ``5 epochs``, ``1 epoch``, ``0.1 epochs``."""
-    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+def time_text(time: float, unit: str) -> str:
+    """Write ``5 epochs``, ``1 epoch``, ``0.1 epochs``, ``20,000 steps``."""
+    return f"{time:,.10g} {unit}{'' if time == 1 else 's'}"
+
+
+def _earlier(e: RateEvidence) -> str:
+    """Say when the best rate was as good, where its evaluations show it."""
+    if not (e.unit and math.isfinite(e.best_reached) and 0 < e.best_reached < 0.95 * e.horizon):
+        return ", which a higher rate reached in as long" if e.unit else ""
+    return f", which had as much after {time_text(float(f'{e.best_reached:.2g}'), e.unit)}"
+
+
+def _longer(e: RateEvidence) -> str:
+    if e.needs is None or not e.unit:
+        return ""
+    low, high = (f"{float(f'{end:.2g}'):,.10g}" for end in e.needs)
+    return f"; at this pace it would take {low} to {high} {e.unit}s"
 
 
 def _of(count: int, total: int) -> str:

@@ -1,52 +1,94 @@
 """The scale of a metric: where its noise is even, and how a person reads it. Found from its name and range, and said.
 
-Seeds scatter in proportion to the error or the loss that is left, so noise is pooled on the logarithm of either.
+Seeds scatter in proportion to the error or the loss that is left, so noise and the rate-response curve live on the
+logarithm of either, turned so that lower is better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+SHARES = ("acc", "f1", "auc", "precision", "recall", "iou", "dice", "top1", "top5")  # read as percentages in 0 to 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """``kind`` is ``share`` (an accuracy in [0, 1]), ``positive`` (a loss) or ``linear``; ``sign`` is +1 where more is better."""
+    """``kind`` is ``share`` (of ``top``, to be made large), ``positive`` (a loss) or ``linear``.
+
+    ``sign`` is +1 where more is better; ``floor`` is the smallest level told from nothing: half of the smallest error or loss seen.
+    """
 
     kind: str
     sign: int
+    top: float = 1.0
+    floor: float = 1e-12
 
-    def level(self, value: float) -> float:
+    @property
+    def name(self) -> str:
+        """Say the scale: ``log error``, ``log`` or ``linear``."""
+        return {"share": "log error", "positive": "log", "linear": "linear"}[self.kind]
+
+    def level(self, value: Any) -> Any:
         """Return the quantity that noise is proportional to: the error left, the loss, or 1."""
         if self.kind == "share":
-            return max(1.0 - value, 1e-4)
-        return max(abs(value), 1e-12) if self.kind == "positive" else 1.0
+            return np.maximum(self.top - value, self.floor)
+        return np.maximum(value, self.floor) if self.kind == "positive" else np.ones_like(value, float)
+
+    def even(self, value: Any) -> Any:
+        """Return the value on the scale where noise is even; lower is better."""
+        return -self.sign * np.asarray(value, float) if self.kind == "linear" else np.log(self.level(value))
+
+    def metric(self, even: Any) -> Any:
+        """Return the metric that an even value stands for."""
+        if self.kind == "linear":
+            return -self.sign * np.asarray(even, float)
+        # A draw far over the cliff must neither overflow nor leave the range of a share.
+        level = np.exp(np.minimum(even, 300.0))
+        return self.top - np.minimum(level, self.top) if self.kind == "share" else level
 
     def text(self, value: float) -> str:
         """Write a value: ``98.9 %`` or ``0.0421``."""
         if not np.isfinite(value):
             return "not finite"
-        return f"{100 * value:.{self._decimals(1 - value)}f} %" if self.kind == "share" else f"{value:.3g}"
+        if self.kind != "share":
+            return f"{value:.3g}"
+        share = 100 * value / self.top
+        return f"{share:.{2 if 0 < 100 - share < 0.95 else 1}f} %"
 
     def gap_text(self, gap: float) -> str:
         """Write a difference: ``1.6 points`` or ``0.0032``."""
-        if self.kind == "share":
-            return f"{100 * gap:.{2 if abs(gap) < 0.00095 else 1}f} points"
-        return f"{gap:.2g}"
-
-    @staticmethod
-    def _decimals(error: float) -> int:
-        return 2 if 0 < error < 0.0095 else 1
+        if self.kind != "share":
+            return f"{gap:.2g}"
+        points = 100 * gap / self.top
+        return f"{points:.{2 if abs(points) < 0.095 else 1}f} points"
 
 
-def find_scale(direction: str, values: Iterable[float]) -> Scale:
-    """Find the scale from the finite values seen: all in [0, 1] and to be maximized, all positive, or neither."""
-    finite = np.array([value for value in values if np.isfinite(value)])
+def find_scale(direction: str, values: Iterable[float], metric: str = "") -> Scale:
+    """Find the scale from the name and the finite values seen.
+
+    A share: to be maximized and all in [0, 1] (or in [0, 100], where the name is that of a share); a positive one: to be
+    minimized, none below 0 and not all 0; else linear.
+    """
+    finite = np.fromiter(values, float)
+    finite = finite[np.isfinite(finite)]
     sign = 1 if direction == "maximize" else -1
-    if len(finite) and sign > 0 and finite.min() >= 0 and finite.max() <= 1:
-        return Scale(kind="share", sign=sign)
-    if len(finite) and sign < 0 and finite.min() > 0:
-        return Scale(kind="positive", sign=sign)
-    return Scale(kind="linear", sign=sign)
+    if not len(finite) or finite.min() < 0:
+        return Scale(kind="linear", sign=sign)
+    if sign > 0:
+        top = 1.0 if finite.max() <= 1 else 100.0
+        named = any(word in metric.lower() for word in SHARES)
+        if finite.max() > top or (top > 1 and not named):
+            return Scale(kind="linear", sign=sign)
+        return Scale(kind="share", sign=sign, top=top, floor=_floor(top - finite, 1e-4 * top))
+    if finite.max() == 0:
+        return Scale(kind="linear", sign=sign)
+    return Scale(kind="positive", sign=sign, floor=_floor(finite, 1e-12))
+
+
+def _floor(levels: np.ndarray[Any, Any], default: float) -> float:
+    above = levels[levels > 0]
+    return float(above.min() / 2) if len(above) else default

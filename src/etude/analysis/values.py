@@ -79,12 +79,17 @@ class NextRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The rate to train with, or None with the ``reason``."""
+    """The rate to train with, or None with the ``reason``.
+
+    ``optimum_interval`` holds the best rate with 95 %; where ``interval_open`` names an end (``low``, ``high``), that end
+    is only the end of the rates tried. ``estimate`` is what the rate will reach, without the winner's curse.
+    """
 
     lr: float | None
     reason: str
     conclusion: str
     optimum_interval: tuple[float, float] | None = None
+    interval_open: tuple[str, ...] = ()
     bracket: tuple[float, float] | None = None
     within_margin: tuple[float, ...] = ()
     edge: str | None = None
@@ -95,8 +100,92 @@ class Recommendation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseReading:
+    """What is known of the scatter between runs; ``sd`` in the metric's unit at the best rate, or None with the ``reason``.
+
+    ``df`` are its degrees of freedom; ``correlation`` is that between rates through the seed, None where it cannot be told.
+    """
+
+    sd: float | None
+    df: float | None
+    correlation: float | None
+    scale: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plateau:
+    """The contiguous rates within δ of the best: an estimate, the part that surely belongs, and the part that may."""
+
+    low: float
+    high: float
+    decades: float
+    inner: tuple[float, float] | None
+    outer: tuple[float, float]
+    open: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """The rate-response curve: the objective at the horizon over log η.
+
+    ``lrs``, ``mean``, ``low``, ``high`` (G,) in the metric's unit: the curve where it can be told, and its pointwise 95 %
+    band. ``located`` says whether the optimum has an interval; if not, ``reason`` says why.
+    """
+
+    located: bool
+    reason: str
+    lrs: tuple[float, ...] = ()
+    mean: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    optimum: float | None = None
+    optimum_interval: tuple[float, float] | None = None
+    open: tuple[str, ...] = ()
+    plateau: Plateau | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """LR sensitivity (Wortsman et al. 2023, arXiv 2309.14322) with its 95 % interval, or None with the ``reason``.
+
+    The mean over log η in ``range`` of min(ℓ(η), ℓ₀) − ℓ*, in the metric's unit; ``covered`` is the share of the range
+    (in decades) that the tried rates span.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    range: tuple[float, float] | None = None
+    covered: float = 0.0
+    start: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedPlan:
+    """How many ``more`` seeds a rate would tell ``lrs`` (the best and its closest rival) apart; 0: stop; None: too many."""
+
+    lrs: tuple[float, float]
+    more: int | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondOpinion:
+    """What another metric would choose; ``disagrees`` where its choice is not as good by the objective."""
+
+    metric: str
+    direction: str
+    lr: float | None
+    optimum_interval: tuple[float, float] | None
+    disagrees: bool
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """All that is said of a study."""
+    """All that is said of a study. ``binned`` says how rates were put together where there are very many, else None."""
 
     margin: float | None
     margin_source: str
@@ -104,3 +193,10 @@ class Analysis:
     trials: tuple[TrialReading, ...]
     rates: tuple[RateReading, ...]
     recommendation: Recommendation
+    noise: NoiseReading
+    response: Response
+    sensitivity: Sensitivity
+    seed_plan: SeedPlan | None = None
+    second_opinion: SecondOpinion | None = None
+    binned: str | None = None
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,225 @@
+"""What the results say of each rate: draws of what every rate would reach, and of where the best rate is.
+
+With four rates or more that bear on the optimum the draws come from the rate-response curve; with fewer, each rate stands
+for itself, with the noise between seeds or, with one seed, the error over the validation examples. Rates the curve
+does not reach (far off to the left, over the cliff, some seeds lost) always stand for themselves.
+D draws, R rates, G grid points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from etude.analysis import noise as noises
+from etude.analysis import response
+from etude.analysis.noise import EXAMPLES_CORRELATION, Noise
+from etude.analysis.scale import Scale
+from etude.analysis.values import Floats, Plateau, Response
+
+LEVEL = 0.95
+SURE, MAYBE = 0.9, 0.1  # chances that bound the inner and the outer plateau
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Draws on the even scale (lower is better), for rates in rising order.
+
+    ``lrs`` (R,) that have a score; ``values`` (D, R) what each would reach on average over seeds; ``candidates`` the
+    indices that may be recommended; ``best`` (D,) the lowest, of the curve where there is one; ``place`` (D,) where it is
+    (log10), or None. ``bounds`` are the ends of the rates searched and ``closed`` says whether each is known to be worse.
+    """
+
+    lrs: tuple[float, ...]
+    noise: Noise
+    values: Floats
+    candidates: tuple[int, ...]
+    best: Floats
+    place: Floats | None
+    grid: Floats
+    curve: Floats | None
+    bounds: tuple[float, float]
+    closed: tuple[bool, bool]
+    why_no_curve: str
+
+    def regret(self) -> Floats:
+        """Return the expected regret of each rate, on the even scale (R,)."""
+        return np.asarray((self.values - self.best[:, None]).mean(0))
+
+    def pick(self) -> int | None:
+        """Return the index of the candidate of least expected regret; of the lower rate where two are equal."""
+        if not self.candidates:
+            return None
+        regret = self.regret()
+        return min(self.candidates, key=lambda i: (round(float(regret[i]), 12), i))
+
+    def gaps(self, scale: Scale) -> Floats:
+        """Return draws of how far each rate is from the best candidate, in the metric's unit (D, R)."""
+        best = self.values[:, list(self.candidates)].min(1, keepdims=True) if self.candidates else self.best[:, None]
+        return np.asarray(scale.sign * (scale.metric(best) - scale.metric(self.values)))
+
+    def loss(self, scale: Scale) -> Floats:
+        """Return draws of each rate's regret against the best of the curve, in the metric's unit (D, R)."""
+        return np.asarray(scale.sign * (scale.metric(self.best[:, None]) - scale.metric(self.values)))
+
+    def describe(self, scale: Scale, delta: float | None) -> Response:
+        """Return the curve, the optimum and its interval, and the plateau of rates within ``delta`` of the best."""
+        if self.place is None or self.curve is None:
+            return Response(located=False, reason=self.why_no_curve)
+        reached = np.isfinite(self.curve)
+        shown = reached.mean(0) >= 0.5
+        metric = np.where(reached, scale.metric(np.where(reached, self.curve, 0.0)), np.nan)[:, shown]
+        # A draw that a cliff cut off says nothing of what lies beyond it. (`nanquantile` is slow.)
+        ranked, count = np.sort(metric, axis=0), reached[:, shown].sum(0)
+        low, mean, high = (
+            ranked[np.round(q * (count - 1)).astype(int), np.arange(len(count))]
+            for q in ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
+        )
+        ends, open_ends = self.interval()
+        wide = len(open_ends) == 2
+        return Response(
+            located=not wide,
+            reason="not located: the best rate may lie anywhere among those tried" if wide else "",
+            lrs=_rates(self.grid[shown]),
+            mean=tuple(mean.tolist()),
+            low=tuple(low.tolist()),
+            high=tuple(high.tolist()),
+            optimum=None if wide else _rate(float(np.median(self.place))),
+            optimum_interval=None if wide else (_rate(ends[0]), _rate(ends[1])),
+            open=open_ends,
+            plateau=None if delta is None else self._plateau(scale, delta),
+        )
+
+    def interval(self) -> tuple[tuple[float, float], tuple[str, ...]]:
+        """Return the 95 % interval of the optimum (log10), and which ends are only the end of the rates tried."""
+        if self.place is None:
+            raise ValueError("there is no curve")
+        half = 0.5 * (self.grid[1] - self.grid[0])
+        low, high = np.quantile(self.place, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = max(self.bounds[0], low - half), min(self.bounds[1], high + half)
+        at = (low <= self.bounds[0] + half and not self.closed[0], high >= self.bounds[1] - half and not self.closed[1])
+        return (float(low), float(high)), tuple(
+            end for end, is_open in zip(("low", "high"), at, strict=True) if is_open
+        )
+
+    def _plateau(self, scale: Scale, delta: float) -> Plateau | None:
+        assert self.curve is not None
+        reached = np.isfinite(self.curve)
+        with np.errstate(invalid="ignore"):
+            gap = scale.sign * (scale.metric(self.best[:, None]) - scale.metric(np.where(reached, self.curve, np.inf)))
+        within = ((gap < delta) & reached).mean(0)
+        top = int(within.argmax())
+        middle = _stretch(within >= min(0.5, within[top]), top)
+        inner = _stretch(within >= SURE, top) if within[top] >= SURE else None
+        outer = _stretch(within >= MAYBE, top)
+        ends = self.grid[middle[0]], self.grid[middle[1]]
+        half = 0.5 * (self.grid[1] - self.grid[0])
+        at = (
+            ends[0] <= self.bounds[0] + half and not self.closed[0],
+            ends[1] >= self.bounds[1] - half and not self.closed[1],
+        )
+        return Plateau(
+            low=_rate(ends[0]),
+            high=_rate(ends[1]),
+            decades=float(ends[1] - ends[0]),
+            inner=None if inner is None else (_rate(self.grid[inner[0]]), _rate(self.grid[inner[1]])),
+            outer=(_rate(self.grid[outer[0]]), _rate(self.grid[outer[1]])),
+            open=tuple(end for end, is_open in zip(("low", "high"), at, strict=True) if is_open),
+        )
+
+
+def answer(
+    scores: Mapping[float, Mapping[int, float]], *, barred: Collection[float], lost: Collection[float],
+    stalled: Collection[float], examples: Mapping[float, float],
+) -> Answer | None:  # fmt: skip
+    """Make the answer of ``scores[lr][seed]``, finite, on the even scale, of trials that learned; None where there are none.
+
+    Rates in ``barred`` may not be recommended (a seed was lost); those in ``lost`` lost most of their seeds and those in
+    ``stalled`` never moved: neither bends the curve, but the best rate is not beyond them. ``examples[lr]`` is the
+    standard error over the validation examples on the even scale, NaN where unknown.
+    """
+    if not scores:
+        return None
+    noise = noises.measure(scores)
+    lrs = tuple(sorted(scores))
+    known = np.nan_to_num(np.array([examples.get(lr, np.nan) for lr in lrs]) ** 2 * (1 - EXAMPLES_CORRELATION))
+    values = _alone(noise, known)
+    candidates = tuple(i for i, lr in enumerate(lrs) if lr not in barred)
+    fitted = np.array([i for i, lr in enumerate(lrs) if lr not in lost])
+    nothing = Answer(
+        lrs=lrs, noise=noise, values=values, candidates=candidates,
+        best=values[:, list(candidates) or slice(None)].min(1), place=None, grid=np.empty(0), curve=None,
+        bounds=(float(noise.x[0]), float(noise.x[-1])), closed=(False, False), why_no_curve="",
+    )  # fmt: skip
+    height = response.span(noise.mean[fitted]) if len(fitted) else 0.0
+    if len(fitted) < response.FEWEST:
+        few = f"a curve needs {response.FEWEST} rates that learned, there {'is' if len(fitted) == 1 else 'are'} {len(fitted)}"
+        return _replaced(nothing, why=few)
+    if height <= 1e-8 * max(1.0, float(np.abs(noise.mean).max())):
+        return _replaced(nothing, why="all rates end alike")
+    x, mean = noise.x[fitted], noise.mean[fitted]
+    keep = response.near_enough(mean, height)
+    part = Noise(x=x, mean=mean, variance=noise.variance[fitted], count=noise.count[fitted], df=noise.df)
+    levels = response.noise_levels(part, height, known[fitted])
+    levels[:, ~keep] = response.IGNORED
+    below = [np.log10(lr) for lr in (*stalled, *lost) if np.log10(lr) < x[0]]
+    above = [np.log10(lr) for lr in lost if np.log10(lr) > x[-1]]
+    first = int(np.flatnonzero(keep)[0])
+    start = x[first - 1] if first else max(below, default=x[0])
+    bounds = float(min(x[0], start)), float(min(above, default=x[-1]))
+    grid = response.points(*bounds)
+    made = response.draw(
+        x, mean[None] / height, levels[None], grid, low=np.array([start]), beyond=bounds[1], draws=len(values)
+    )
+    place, best = (part[0] for part in made.optimum())
+    bent = keep & (x <= made.reach[0][:, None])
+    own = values.copy()
+    own[:, fitted] = np.where(bent, made.rates[0] * height, values[:, fitted])
+    best = best * height
+    if candidates:  # a rate that stands for itself may be the best too
+        best = np.minimum(best, own[:, list(candidates)].min(1))
+    return Answer(
+        lrs=lrs, noise=noise, values=own, candidates=candidates, best=best, place=place, grid=grid,
+        curve=made.curve[0] * height, bounds=bounds, closed=(bounds[0] < x[0] or first > 0, bounds[1] > x[-1]), why_no_curve="",
+    )  # fmt: skip
+
+
+def _replaced(made: Answer, *, why: str) -> Answer:
+    from dataclasses import replace
+
+    return replace(made, why_no_curve=f"not located: {why}")
+
+
+def _alone(noise: Noise, known: Floats) -> Floats:
+    """Draw what each rate reaches from its own mean (D, R): normal, and Student's t where seeds measured the noise.
+
+    The noise is one pooled number, so a draw stretches all rates alike.
+    """
+    strata = (np.arange(response.DRAWS) + 0.5) / response.DRAWS
+    rng = np.random.default_rng(0)
+    normal = np.stack([rng.permutation(special.ndtri(strata)) for _ in noise.mean], 1)
+    if not noise.measured:
+        return np.asarray(noise.mean + np.sqrt(known / noise.count) * normal)
+    stretch = np.sqrt(noise.df / (2 * special.gammaincinv(noise.df / 2, rng.permutation(strata))))
+    return np.asarray(noise.mean + np.sqrt(noise.variance / noise.count) * normal * stretch[:, None])
+
+
+def _stretch(inside: np.ndarray, at: int) -> tuple[int, int]:
+    """Return the first and last index of the unbroken run of true around ``at``."""
+    low = high = at
+    while low > 0 and inside[low - 1]:
+        low -= 1
+    while high < len(inside) - 1 and inside[high + 1]:
+        high += 1
+    return low, high
+
+
+def _rate(x: float) -> float:
+    return float(f"{10**x:.3g}")
+
+
+def _rates(x: Floats) -> tuple[float, ...]:
+    return tuple(float(f"{rate:.6g}") for rate in 10**x)

@@ -1,0 +1,287 @@
+"""The recommendation: which rate, what it will reach, what stays open, and the one run that would teach most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from etude.analysis.answer import Answer
+from etude.analysis.reading import RateEvidence, time_text
+from etude.analysis.scale import Scale
+from etude.analysis.values import NextRun, RateReading, Recommendation, Response, SeedPlan
+from etude.notation import rate_text
+
+COARSE = 0.4  # decades between tried rates from which on a rate in between is worth a run
+SETTLED = 0.95  # chance that the pick is within δ of the best from which on another run would teach little
+NEAR = 0.1  # decades from a tried rate from which on a place counts as not tried
+MOST_SEEDS = 30
+WITHIN_Z, WORSE_Z = 0.8416, 1.2816  # of the probabilities 0.8 and 0.9 that make a grade
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that a recommendation is made from; ``pick`` indexes ``answer.lrs``."""
+
+    rates: Sequence[RateReading]
+    evidence: Mapping[float, RateEvidence]
+    answer: Answer
+    pick: int
+    response: Response
+    delta: float
+    scale: Scale
+    metric: str
+    plan: SeedPlan | None
+
+    @property
+    def lr(self) -> float:
+        """The recommended rate."""
+        return self.answer.lrs[self.pick]
+
+    @property
+    def tried(self) -> list[float]:
+        """All rates, rising."""
+        return [rate.lr for rate in self.rates]
+
+    @property
+    def unfinished(self) -> int:
+        """How many trials are not finished."""
+        return sum(e.n_unfinished for e in self.evidence.values())
+
+
+def seed_plan(answer: Answer, delta: float, scale: Scale) -> SeedPlan | None:
+    """Plan the seeds that would tell the recommended rate from its closest rival; None where noise is not measured."""
+    pick = answer.pick()
+    if pick is None or len(answer.candidates) < 2 or not answer.noise.measured:
+        return None
+    regret = answer.regret()
+    rival = min((i for i in answer.candidates if i != pick), key=lambda i: (float(regret[i]), i))
+    pair = answer.lrs[pick], answer.lrs[rival]
+    told = f"{rate_text(pair[0])} and {rate_text(pair[1])}"
+    metric = scale.metric(answer.values[:, [pick, rival]])
+    gap = scale.sign * (metric[:, 0] - metric[:, 1])
+    if (np.abs(gap) < delta).mean() >= SETTLED:
+        return SeedPlan(lrs=pair, more=0, why=f"{told} differ by less than the margin; more seeds would change nothing")
+    if (np.abs(gap) > delta).mean() >= SETTLED:
+        return SeedPlan(lrs=pair, more=0, why=f"{told} are told apart; more seeds would change nothing")
+    away = abs(float(np.median(gap))) - delta
+    sd = math.sqrt(2 * answer.noise.variance[pick]) * float(scale.level(scale.metric(answer.noise.mean[pick])))
+    z = WITHIN_Z if away < 0 else WORSE_Z
+    needed = math.ceil((z * sd / away) ** 2) if away else math.inf
+    have = int(min(answer.noise.count[[pick, rival]]))
+    if needed > MOST_SEEDS + have:
+        return SeedPlan(
+            lrs=pair,
+            more=None,
+            why=f"{told} differ by about the margin: more than {MOST_SEEDS} further seeds would tell",
+        )
+    more = max(1, int(needed) - have)
+    would = "show that they differ by less than the margin" if away < 0 else "tell them apart"
+    return SeedPlan(lrs=pair, more=more, why=f"{told}: about {more} more seed{'s' * (more != 1)} would {would}")
+
+
+def recommend(case: Case) -> Recommendation:
+    """Put the recommendation together."""
+    e, scale, tried = case.evidence[case.lr], case.scale, case.tried
+    within = tuple(lr for lr in tried if case.evidence[lr].grade == "within")
+    edge = _edge(case)
+    position = tried.index(case.lr)
+    provisional = None
+    if e.n_scored < 2:
+        provisional = "run-to-run noise not measured: one seed"
+    elif case.unfinished:
+        provisional = "training is not finished"
+    return Recommendation(
+        lr=case.lr,
+        reason=_reason(case, within, edge) + ".",
+        conclusion=_conclusion(case, within) + ".",
+        optimum_interval=case.response.optimum_interval,
+        interval_open=case.response.open if case.response.located else (),
+        bracket=None if edge or len(tried) == 1 else (tried[position - 1], tried[position + 1]),
+        within_margin=within,
+        edge=edge,
+        provisional=provisional is not None,
+        provisional_reason=provisional,
+        estimate=_estimate(case, scale),
+        next_run=_next(case, edge),
+    )
+
+
+def _edge(case: Case) -> str | None:
+    position = case.tried.index(case.lr)
+    if len(case.tried) == 1:
+        return None
+    return "low" if position == 0 else "high" if position == len(case.tried) - 1 else None
+
+
+def _reached(case: Case) -> str:
+    name, text = case.metric.removeprefix("val_").replace("_", " "), case.scale.text(case.evidence[case.lr].mean)
+    return f"{text} validation {name}" if case.metric.startswith("val_") else f"{name} {text}"
+
+
+def _reason(case: Case, within: Sequence[float], edge: str | None) -> str:
+    e, n = case.evidence[case.lr], len(case.tried)
+    after = f" after {time_text(e.horizon, e.unit)}" if e.unit else ""
+    how = f"the best of {n} rates" if e.is_top else f"the least expected regret of {n} rates"
+    reason = f"{rate_text(case.lr)} reaches {_reached(case)}{after}, {how}"
+    others = [lr for lr in within if lr != case.lr]
+    if others:
+        shown = listed([rate_text(lr) for lr in others]) if len(others) <= 6 else f"{len(others)} others"
+        reason += f"; {shown} {'is' if len(others) == 1 else 'are'} within the margin"
+    if edge:
+        reason += f"; it is the {edge}est rate tried, so the best rate is not bracketed"
+    if case.unfinished:
+        reason += f"; {case.unfinished} trial{'s' * (case.unfinished != 1)} still to finish"
+    return reason
+
+
+def _conclusion(case: Case, within: Sequence[float]) -> str:
+    e = case.evidence[case.lr]
+    when = f" in {time_text(e.horizon, e.unit)}" if e.unit else ""
+    if len(case.tried) == 1:
+        return f"{rate_text(case.lr)} reaches {_reached(case)}{when}; one rate alone compares with nothing"
+    conclusion = f"Train at {rate_text(case.lr)}: it reaches {_reached(case)}{when}"
+    others = [rate for rate in case.rates if rate.lr not in within and rate.verdict != "undetermined"]
+    if len(others) <= 4:
+        said = [f"{rate_text(r.lr)} {'diverged' if r.verdict == 'diverged' else f'is {r.verdict}'}" for r in others]
+    else:  # many rates: where each kind begins and ends
+        said = []
+        low = [r.lr for r in others if r.verdict == "too low"]
+        if low:
+            said.append(f"{rate_text(max(low))} and below is too low")
+        high = [r for r in others if r.lr > case.lr and r.verdict != "too low"]
+        if high:
+            said.append(f"{rate_text(high[0].lr)} and above is {_either([r.verdict for r in high])}")
+    return f"{conclusion}; {listed(said)}" if said else conclusion
+
+
+def _either(words: Sequence[str]) -> str:
+    kinds = list(dict.fromkeys(words))
+    return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+def _estimate(case: Case, scale: Scale) -> dict[str, object]:
+    """Say what the rate will reach on average over new seeds: the mean of its draws, not its own best luck.
+
+    On a logarithmic scale the mean of the metric lies above the exponential of the mean by half the variance of a run.
+    """
+    answer, e = case.answer, case.evidence[case.lr]
+    between = answer.noise.sd(case.pick)
+    shift = 0.5 * between**2 if scale.kind != "linear" and math.isfinite(between) else 0.0
+    drawn = scale.metric(answer.values[:, case.pick] + shift)
+    shared = math.sqrt(answer.noise.shared / answer.noise.count[case.pick])
+    spread = math.hypot(float(drawn.std()), shared * float(scale.level(e.mean)))
+    note = None
+    if answer.place is None and len(case.tried) > 1:
+        note = f"the best of {len(case.tried)} rates, so likely a little optimistic"
+    elif answer.place is not None:
+        note = "with its neighbours' support, so without the luck of the best of many"
+    return {
+        "metric": case.metric,
+        "value": float(drawn.mean()),
+        "standard_error": spread or None,
+        "own_mean": e.mean,
+        "n_seeds": e.n_scored,
+        "note": note,
+    }
+
+
+def _next(case: Case, edge: str | None) -> NextRun | None:
+    tried, best, e = case.tried, case.lr, case.evidence[case.lr]
+    if case.unfinished:
+        return NextRun(why="finish what was asked for")
+    if len(tried) == 1:
+        further = tuple(lr for lr in (_round(best / 10), _round(best * 10)) if 0 < lr < math.inf)
+        return NextRun(why="one rate has nothing to be compared with", lrs=further)
+    step = float(np.median(np.diff(np.log10(tried))))
+    if edge:
+        factor = 10 ** (-step if edge == "low" else step)
+        further = tuple(sorted(lr for lr in (_round(best * factor), _round(best * factor**2)) if 0 < lr < math.inf))
+        return NextRun(why="the best rate is at the end of the grid", lrs=further)
+    if e.n_scored < 2:
+        return NextRun(why="more seeds measure the run-to-run noise", seeds=3)
+    if case.answer.place is not None:
+        return _next_by_regret(case, case.answer.place)
+    unresolved = [lr for lr in tried if case.evidence[lr].grade == "unresolved" and not case.evidence[lr].n_lost]
+    if unresolved:
+        more = 2 if case.plan is None or not case.plan.more else min(case.plan.more, 2 * e.n_trials)
+        named = listed([rate_text(lr) for lr in unresolved])
+        return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials + more)
+    position = tried.index(best)
+    between = [
+        _round(math.sqrt(a * b))
+        for a, b in ((tried[position - 1], best), (best, tried[position + 1]))
+        if math.log10(b / a) >= COARSE
+    ]
+    return (
+        NextRun(why="rates between the best and its neighbours have not been tried", lrs=tuple(between))
+        if between
+        else None
+    )
+
+
+def _next_by_regret(case: Case, place: np.ndarray) -> NextRun | None:
+    """Weigh what the best rate among those not tried may gain against what the tried ones may."""
+    answer, scale, e = case.answer, case.scale, case.evidence[case.lr]
+    mine = scale.metric(answer.values[:, case.pick])
+    lost = scale.sign * (scale.metric(answer.best) - mine)
+    if (lost < case.delta).mean() >= SETTLED:
+        return None
+    tried = np.log10(np.array(case.tried))
+    distance = np.abs(place[:, None] - tried).min(1)
+    untried = distance > min(NEAR, 0.25 * float(np.median(np.diff(tried))))
+    if lost[untried].sum() >= lost[~untried].sum():
+        # The interval between two tried rates in which most regret lies, and its middle as the draws see it.
+        cell = np.searchsorted(tried, place)
+        gain = np.bincount(cell[untried], weights=lost[untried], minlength=len(tried) + 1)
+        inside = untried & (cell == int(gain.argmax()))
+        where = _round(10 ** float(np.median(place[inside])))
+        if all(abs(math.log10(where / lr)) > 0.02 for lr in case.tried):
+            return NextRun(why="the best rate may lie between those tried", lrs=(where,))
+    more = 2 if case.plan is None or not case.plan.more else min(case.plan.more, 2 * e.n_trials)
+    rivals = (
+        f"{rate_text(case.lr)} from its rivals" if case.plan is None else " and ".join(map(rate_text, case.plan.lrs))
+    )
+    tell = f"more seeds would tell {rivals}" + (" apart" if case.plan is not None else "")
+    return NextRun(why=tell, seeds=e.n_trials + more)
+
+
+def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]) -> Recommendation:
+    """Say why no rate is recommended, and where one may be found."""
+    tried = [rate.lr for rate in rates]
+    unfinished = sum(e.n_unfinished for e in evidence.values())
+    counts = [
+        (sum(e.n_lost for e in evidence.values()), "diverged or collapsed"),
+        (sum(e.n_stalled for e in evidence.values()), "never moved"),
+        (sum(e.n_failed for e in evidence.values()), "failed"),
+        (unfinished, "not finished"),
+    ]
+    what = ", ".join(f"{count} {words}" for count, words in counts if count) or "nothing was trained"
+    n = sum(e.n_trials for e in evidence.values())
+    reason = f"no rate can be recommended yet: of {n} trial{'s' * (n != 1)} {what}."
+    lost = [lr for lr, e in evidence.items() if e.n_lost]
+    stalled = [lr for lr, e in evidence.items() if e.n_stalled]
+    next_run = None
+    if unfinished:
+        next_run = NextRun(why="finish what was asked for")
+    elif lost and stalled:
+        low, high = max(stalled), min(lost)
+        if low < high:
+            points = np.logspace(math.log10(low), math.log10(high), 5)[1:-1]
+            next_run = NextRun(why="the rates between what never moved and what broke", lrs=tuple(map(_round, points)))
+    elif lost:
+        next_run = NextRun(why="lower rates may hold", lrs=(_round(tried[0] / 100), _round(tried[0] / 10)))
+    elif stalled:
+        next_run = NextRun(why="higher rates may move it", lrs=(_round(tried[-1] * 10), _round(tried[-1] * 100)))
+    return Recommendation(lr=None, reason=reason, conclusion=reason[0].upper() + reason[1:], next_run=next_run)
+
+
+def _round(lr: float) -> float:
+    return float(f"{lr:.2e}")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Write ``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

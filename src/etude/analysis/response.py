@@ -1,0 +1,197 @@
+"""The rate-response curve: the final result over log η, with its uncertainty, and what follows from it.
+
+A quadratic trend plus a Gaussian process with a Matérn-5/2 kernel (Rasmussen & Williams 2006, sections 2.7 and 4.2.1),
+its hyper-parameters and the noise's scale weighted by their evidence. To the right of some tried rate there may be a
+cliff, beyond which the curve says nothing: where it stands is one more unknown, weighted like the others, so that a
+broken rate neither bends the curve nor goes unseen. Draws of the curve come by Matheron's rule (Wilson et al. 2020, arXiv
+2002.09309): a draw of the prior, moved by what it misses of the data.
+
+Everything here is on the even scale (`etude.analysis.scale`): lower is better. Many tables over the same rates are done
+at once, which is how the intervals are validated (docs/validation.md). N tables, R rates, G grid points, H
+hyper-parameters, M noise levels, D draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from etude.analysis.noise import Noise
+from etude.analysis.values import Floats
+
+LENGTHS = (0.3, 0.6, 1.2, 2.4)  # decades
+HEIGHTS = (0.05, 0.12, 0.3, 0.8)  # of the span: how far the curve may leave its trend
+TREND_SD = 10.0  # of the span, for each coefficient of the quadratic: vague
+CLIFF = 0.7  # prior probability that there is a cliff to the right of the best rate
+REACH = 2.0  # spans above the best rate, to its left, from where on a rate is too far off to bend the curve
+UNMEASURED = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)  # noise variances in span², where there is one seed a rate
+MEASURED = 5  # quantiles of the noise's own uncertainty, where there are more
+FEWEST = 4  # rates that a curve needs
+STEP, MOST_POINTS = 0.04, 200  # of the grid: decades, and points
+IGNORED = 1e5  # variance of a rate that does not bend the curve
+DRAWS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Draws of N curves: ``grid`` (G,), ``curve`` (N, D, G) with inf where a draw's curve does not reach, ``rates`` (N, D, R).
+
+    ``reach`` (N, D) is the rate (log10) up to which a draw's curve goes; a rate beyond it is over the cliff.
+    """
+
+    grid: Floats
+    curve: Floats
+    rates: Floats
+    reach: Floats
+
+    def optimum(self) -> tuple[Floats, Floats]:
+        """Return where each draw is lowest (log10), and how low, each (N, D)."""
+        place = self.curve.argmin(2)
+        return self.grid[place], np.take_along_axis(self.curve, place[..., None], 2)[..., 0]
+
+
+def span(mean: Floats) -> float:
+    """Return the unit of height: from the best rate to the one at two thirds of the ranks; never 0."""
+    ranked = np.sort(mean)
+    return float(max(ranked[len(mean) * 2 // 3] - ranked[0], 1e-9 * max(1.0, abs(ranked[0])), 1e-12))
+
+
+def near_enough(mean: Floats, height: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which rates may bend the curve: not those far off to the left of the best, but always the best four."""
+    keep = (mean <= mean.min() + REACH * height) | (np.arange(len(mean)) > mean.argmin())
+    keep[np.argsort(mean)[:FEWEST]] = True
+    return np.asarray(keep)
+
+
+def noise_levels(noise: Noise, height: float, least: Floats) -> Floats:
+    """Return M equally likely variances of the rates' means, in span² (M, R).
+
+    ``least`` (R,) is the variance below which it cannot be, that over the validation examples; it serves where seeds
+    have not measured it.
+    """
+    if noise.measured:
+        quantile = (np.arange(MEASURED) + 0.5) / MEASURED
+        factor = noise.df / (2 * special.gammaincinv(noise.df / 2, 1 - quantile))
+        levels = factor[:, None] * noise.variance / noise.count
+    else:
+        levels = np.maximum(np.array(UNMEASURED)[:, None] * height**2, least) * np.ones(len(least))
+    return np.asarray(levels / height**2 + 1e-8)
+
+
+def points(low: float, high: float) -> Floats:
+    """Return a grid of log10 rates."""
+    count = int(np.clip(round((high - low) / STEP), 40, MOST_POINTS))
+    return np.linspace(low, high, count + 1)
+
+
+def draw(
+    x: Floats, mean_NR: Floats, levels_NMR: Floats, grid: Floats, *, low: Floats, beyond: float | None = None,
+    draws: int = DRAWS,
+) -> Draws:  # fmt: skip
+    """Draw curves through tables of means, all in spans.
+
+    ``x`` (R,) the rates (log10), ``levels_NMR`` equally likely variances of the means (`IGNORED` and more: not used),
+    ``low`` (N,) where each curve begins, ``beyond`` a rate above all of ``x`` that is known to be lost. Seeded by the
+    rates alone: the same table always gets the same draws, whatever the unit of its metric.
+    """
+    N, M, R = levels_NMR.shape
+    G = len(grid)
+    prior = _prior(x.tobytes(), grid.tobytes(), draws)
+    cov_HRR, centre = prior.covariance[:, G:], np.median(mean_NR, 1, keepdims=True)
+    y_NR = mean_NR - centre
+    H = len(cov_HRR)
+    total = cov_HRR[None, :, None] + levels_NMR[:, None, :, :, None] * np.eye(R)  # (N, H, M, R, R)
+    lower = np.linalg.cholesky(total)
+    z = np.linalg.solve(lower, np.broadcast_to(y_NR[:, None, None, :, None], (N, H, M, R, 1)))[..., 0]
+    used_NR = levels_NMR[:, 0] < IGNORED
+    terms = -0.5 * z**2 - np.log(np.diagonal(lower, axis1=-2, axis2=-1)) - 0.5 * np.log(2 * np.pi)
+    # The factor of the first rates is the first part of the factor of all: every place of the cliff for one price.
+    evidence = np.where(used_NR[:, None, None], terms, 0.0).cumsum(-1) + _cliffs(y_NR, used_NR)[:, None, None]
+    weight = np.exp(evidence - evidence.max((1, 2, 3), keepdims=True)).reshape(N, -1)
+    cumulative = weight.cumsum(1) / weight.sum(1, keepdims=True)
+    stratum = (np.arange(draws) + 0.5) / draws
+    values, reach = np.empty((N, draws, G + R)), np.empty((N, draws))
+    top = x[-1] if beyond is None else beyond
+    for n in range(N):
+        chosen = np.minimum(np.searchsorted(cumulative[n], stratum), weight.shape[1] - 1)
+        for k in np.unique(chosen):
+            d = np.flatnonzero(chosen == k)
+            h, m, last = np.unravel_index(k, (H, M, R))
+            known = slice(0, last + 1)
+            f_PD = prior.rough[h][:, d] + prior.trend[:, d]
+            seen = f_PD[G:][known] + prior.noise[known][:, d] * np.sqrt(levels_NMR[n, m, known])[:, None]
+            pull = np.linalg.solve(total[n, h, m][known, known], y_NR[n][known, None] - seen)
+            values[n, d] = (f_PD + prior.covariance[h][:, known] @ pull).T
+            end = x[last + 1] if last < R - 1 else top
+            reach[n, d] = x[last] + prior.where[d] * (end - x[last])
+    values += centre[:, :, None]
+    cell = grid[1] - grid[0]
+    inside = (grid >= low[:, None, None] - 0.5 * cell) & (grid <= reach[..., None] + 0.5 * cell)
+    return Draws(grid=grid, curve=np.where(inside, values[..., :G], np.inf), rates=values[..., G:], reach=reach)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prior:
+    """Draws of the prior at P = G + R points.
+
+    ``covariance`` (H, P, R), ``rough`` H × (P, D), ``trend`` (P, D), ``noise`` (R, D), ``where`` (D,) a cliff is in its gap.
+    """
+
+    covariance: Floats
+    rough: list[Floats]
+    trend: Floats
+    noise: Floats
+    where: Floats
+
+
+@lru_cache(maxsize=8)
+def _prior(x_bytes: bytes, grid_bytes: bytes, draws: int) -> _Prior:
+    x, grid = np.frombuffer(x_bytes), np.frombuffer(grid_bytes)
+    at = np.concatenate([grid, x])
+    rng = np.random.default_rng(0)
+    basis = np.vander(at - x.mean(), 3)
+    trend_cov = TREND_SD**2 * basis @ basis[len(grid) :].T
+    covariance, rough = [], []
+    for length in LENGTHS:
+        kernel = matern52(at, at, length)
+        shape = np.linalg.cholesky(kernel + 1e-8 * np.eye(len(at))) @ rng.standard_normal((len(at), draws))
+        for height in HEIGHTS:
+            covariance.append(height**2 * kernel[:, len(grid) :] + trend_cov)
+            rough.append(height * shape)
+    return _Prior(
+        covariance=np.array(covariance),
+        rough=rough,
+        trend=TREND_SD * basis @ rng.standard_normal((3, draws)),
+        noise=rng.standard_normal((len(x), draws)),
+        where=rng.random(draws),
+    )
+
+
+def matern52(a: Floats, b: Floats, length: float) -> Floats:
+    """Return the Matérn kernel of smoothness 5/2 between points ``a`` and ``b`` (Rasmussen & Williams 2006, eq. 4.17)."""
+    d = np.sqrt(5) * np.abs(a[:, None] - b) / length
+    return np.asarray((1 + d + d * d / 3) * np.exp(-d))
+
+
+def _cliffs(y_NR: Floats, used_NR: np.ndarray[Any, Any]) -> Floats:
+    """Return the log prior that the last rate before the cliff is r, plus the log density of what lies over it (N, R).
+
+    The last place stands for no cliff among the rates. Beyond it results are spread evenly over the range seen; before it
+    there are three rates at least, and the best of all.
+    """
+    R = y_NR.shape[1]
+    seen = np.where(used_NR, y_NR, np.nan)
+    spread = np.nanmax(seen, 1, keepdims=True) - np.nanmin(seen, 1, keepdims=True)
+    over = used_NR[:, ::-1].cumsum(1)[:, ::-1] - used_NR
+    place = np.arange(R)
+    possible = (place >= np.nanargmin(seen, 1)[:, None]) & (used_NR.cumsum(1) >= 3) & used_NR
+    possible[:, -1] = False
+    count = np.maximum(possible.sum(1, keepdims=True), 1)
+    with np.errstate(divide="ignore"):
+        prior = np.where(possible, np.log(CLIFF / count), -np.inf)
+    prior[:, -1] = np.log(1 - CLIFF)
+    return np.asarray(prior - over * np.log(spread + 1.0))
