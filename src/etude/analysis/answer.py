@@ -9,7 +9,8 @@ D draws, R rates, G grid points.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -141,66 +142,118 @@ def answer(
     ``stalled`` never moved: neither bends the curve, but the best rate is not beyond them. ``examples[lr]`` is the
     standard error over the validation examples on the even scale, NaN where unknown.
     """
+    table = tabulate(scores, barred=barred, lost=lost, stalled=stalled, examples=examples)
+    if table is None:
+        return None
+    return conclude(table, None if table.why_no_curve else table.draw())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What goes into the draws. Of the ``fitted`` rates those in ``keep`` bend the curve; ``height`` is the unit of its height.
+
+    ``known`` (R,) are the variances over the validation examples; ``start`` is where the curve begins.
+    """
+
+    lrs: tuple[float, ...]
+    noise: Noise
+    known: Floats
+    candidates: tuple[int, ...]
+    fitted: np.ndarray[Any, Any]
+    height: float
+    keep: np.ndarray[Any, Any]
+    start: float
+    bounds: tuple[float, float]
+    why_no_curve: str
+
+    @property
+    def x(self) -> Floats:
+        """The fitted rates (log10)."""
+        return np.asarray(self.noise.x[self.fitted])
+
+    @property
+    def mean(self) -> Floats:
+        """Their means, in units of height."""
+        return np.asarray(self.noise.mean[self.fitted] / self.height)
+
+    @property
+    def levels(self) -> Floats:
+        """Equally likely variances of these means (M, R)."""
+        part = replace(self.noise, variance=self.noise.variance[self.fitted], count=self.noise.count[self.fitted])
+        levels = response.noise_levels(part, self.height, self.known[self.fitted])
+        levels[:, ~self.keep] = response.IGNORED
+        return levels
+
+    def draw(self, draws: int = response.DRAWS) -> response.Draws:
+        """Draw curves through this one table."""
+        return response.draw(
+            self.x, self.mean[None], self.levels[None], response.points(*self.bounds), low=np.array([self.start]),
+            beyond=self.bounds[1], draws=draws,
+        )  # fmt: skip
+
+
+def tabulate(
+    scores: Mapping[float, Mapping[int, float]], *, barred: Collection[float], lost: Collection[float],
+    stalled: Collection[float], examples: Mapping[float, float],
+) -> Table | None:  # fmt: skip
+    """Set out what `answer` is given; ``why_no_curve`` says why no curve can be drawn, where that is so."""
     if not scores:
         return None
     noise = noises.measure(scores)
     lrs = tuple(sorted(scores))
     known = np.nan_to_num(np.array([examples.get(lr, np.nan) for lr in lrs]) ** 2 * (1 - EXAMPLES_CORRELATION))
-    values = _alone(noise, known)
-    candidates = tuple(i for i, lr in enumerate(lrs) if lr not in barred)
-    fitted = np.array([i for i, lr in enumerate(lrs) if lr not in lost])
-    nothing = Answer(
-        lrs=lrs, noise=noise, values=values, candidates=candidates,
-        best=values[:, list(candidates) or slice(None)].min(1), place=None, grid=np.empty(0), curve=None,
-        bounds=(float(noise.x[0]), float(noise.x[-1])), closed=(False, False), why_no_curve="",
+    fitted = np.array([i for i, lr in enumerate(lrs) if lr not in lost], int)
+    made = Table(
+        lrs=lrs, noise=noise, known=known, candidates=tuple(i for i, lr in enumerate(lrs) if lr not in barred),
+        fitted=fitted, height=1.0, keep=np.ones(len(fitted), bool), start=float(noise.x[0]),
+        bounds=(float(noise.x[0]), float(noise.x[-1])), why_no_curve="",
     )  # fmt: skip
-    height = response.span(noise.mean[fitted]) if len(fitted) else 0.0
     if len(fitted) < response.FEWEST:
-        few = f"a curve needs {response.FEWEST} rates that learned, there {'is' if len(fitted) == 1 else 'are'} {len(fitted)}"
-        return _replaced(nothing, why=few)
+        there = f"there {'is' if len(fitted) == 1 else 'are'} {len(fitted)}"
+        return replace(made, why_no_curve=f"not located: a curve needs {response.FEWEST} rates that learned, {there}")
+    height = response.span(noise.mean[fitted])
     if height <= 1e-8 * max(1.0, float(np.abs(noise.mean).max())):
-        return _replaced(nothing, why="all rates end alike")
-    x, mean = noise.x[fitted], noise.mean[fitted]
-    keep = response.near_enough(mean, height)
-    part = Noise(x=x, mean=mean, variance=noise.variance[fitted], count=noise.count[fitted], df=noise.df)
-    levels = response.noise_levels(part, height, known[fitted])
-    levels[:, ~keep] = response.IGNORED
+        return replace(made, why_no_curve="not located: all rates end alike")
+    x = noise.x[fitted]
+    keep = response.near_enough(noise.mean[fitted], height)
+    first = int(np.flatnonzero(keep)[0])
     below = [np.log10(lr) for lr in (*stalled, *lost) if np.log10(lr) < x[0]]
     above = [np.log10(lr) for lr in lost if np.log10(lr) > x[-1]]
-    first = int(np.flatnonzero(keep)[0])
-    start = x[first - 1] if first else max(below, default=x[0])
-    bounds = float(min(x[0], start)), float(min(above, default=x[-1]))
-    grid = response.points(*bounds)
-    made = response.draw(
-        x, mean[None] / height, levels[None], grid, low=np.array([start]), beyond=bounds[1], draws=len(values)
-    )
-    place, best = (part[0] for part in made.optimum())
-    bent = keep & (x <= made.reach[0][:, None])
-    own = values.copy()
-    own[:, fitted] = np.where(bent, made.rates[0] * height, values[:, fitted])
-    best = best * height
-    if candidates:  # a rate that stands for itself may be the best too
-        best = np.minimum(best, own[:, list(candidates)].min(1))
+    start = float(x[first - 1] if first else max(below, default=x[0]))
+    bounds = min(float(x[0]), start), float(min(above, default=x[-1]))
+    return replace(made, height=height, keep=keep, start=start, bounds=bounds)
+
+
+def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int = response.DRAWS) -> Answer:
+    """Make the answer of a table and the ``n``-th of the curves drawn, or of its rates alone where there are none."""
+    values = _alone(table.noise, table.known, draws)
+    place = curve = None
+    grid = np.empty(0)
+    closed = (False, False)
+    best = values[:, list(table.candidates) or slice(None)].min(1)
+    if drawn is not None:
+        grid, curve = drawn.grid, drawn.curve[n] * table.height
+        index = curve.argmin(1)
+        place, lowest = grid[index], curve[np.arange(len(curve)), index]
+        bent = table.keep & (table.x <= drawn.reach[n][:, None])
+        values[:, table.fitted] = np.where(bent, drawn.rates[n] * table.height, values[:, table.fitted])
+        # A rate that stands for itself may be the best, too.
+        best = np.minimum(lowest, values[:, list(table.candidates)].min(1)) if table.candidates else lowest
+        closed = table.start < table.x[0] or not table.keep[0], table.bounds[1] > table.x[-1]
     return Answer(
-        lrs=lrs, noise=noise, values=own, candidates=candidates, best=best, place=place, grid=grid,
-        curve=made.curve[0] * height, bounds=bounds, closed=(bounds[0] < x[0] or first > 0, bounds[1] > x[-1]), why_no_curve="",
+        lrs=table.lrs, noise=table.noise, values=values, candidates=table.candidates, best=best, place=place, grid=grid,
+        curve=curve, bounds=table.bounds, closed=closed, why_no_curve=table.why_no_curve,
     )  # fmt: skip
 
 
-def _replaced(made: Answer, *, why: str) -> Answer:
-    from dataclasses import replace
-
-    return replace(made, why_no_curve=f"not located: {why}")
-
-
-def _alone(noise: Noise, known: Floats) -> Floats:
+def _alone(noise: Noise, known: Floats, draws: int) -> Floats:
     """Draw what each rate reaches from its own mean (D, R): normal, and Student's t where seeds measured the noise.
 
     The noise is one pooled number, so a draw stretches all rates alike.
     """
-    strata = (np.arange(response.DRAWS) + 0.5) / response.DRAWS
+    strata = (np.arange(draws) + 0.5) / draws
     rng = np.random.default_rng(0)
-    normal = np.stack([rng.permutation(special.ndtri(strata)) for _ in noise.mean], 1)
+    normal = rng.permuted(np.repeat(special.ndtri(strata)[:, None], len(noise.mean), 1), axis=0)
     if not noise.measured:
         return np.asarray(noise.mean + np.sqrt(known / noise.count) * normal)
     stretch = np.sqrt(noise.df / (2 * special.gammaincinv(noise.df / 2, rng.permutation(strata))))

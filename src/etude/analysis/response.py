@@ -48,11 +48,6 @@ class Draws:
     rates: Floats
     reach: Floats
 
-    def optimum(self) -> tuple[Floats, Floats]:
-        """Return where each draw is lowest (log10), and how low, each (N, D)."""
-        place = self.curve.argmin(2)
-        return self.grid[place], np.take_along_axis(self.curve, place[..., None], 2)[..., 0]
-
 
 def span(mean: Floats) -> float:
     """Return the unit of height: from the best rate to the one at two thirds of the ranks; never 0."""
