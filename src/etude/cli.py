@@ -123,7 +123,7 @@ def show(
 @app.command()
 def plot(
     run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves.")] = "curves",
+    figure: Annotated[str, typer.Option(help="Which figure: curves or rates.")] = "curves",
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import offset_copy
 
 from etude.notation import format_rate
 from etude.present import palette
@@ -131,16 +132,22 @@ def draw_rate_axis(ax: Axes, lrs: Sequence[float]) -> None:
             else [float(f"1e{k}") for k in decades]
         )
         ax.xaxis.set_minor_locator(FixedLocator(minor))
-    else:  # less than two whole decades: 1, 2, 5, or, where few of them lie within, the rates tried
-        ticks = [float(f"{m}e{k}") for k in range(math.floor(left), math.ceil(right) + 1) for m in (1, 2, 5)]
-        ticks = [tick for tick in ticks if left <= math.log10(tick) <= right]
-        if len(lrs) == 1 or len(ticks) < 2:
-            ticks = list(lrs)[:1] + list(lrs)[1:][-1:]
+    else:  # less than two whole decades: the rates tried where their names have room, else 1, 2, 5
+        ticks = sorted(lrs)
+        if len(ticks) > 1 and float(np.diff(np.log10(ticks)).min()) < 0.08 * (right - left):
+            ticks = [float(f"{m}e{k}") for k in range(math.floor(left), math.ceil(right) + 1) for m in (1, 2, 5)]
+            ticks = [tick for tick in ticks if left <= math.log10(tick) <= right]
+            ticks = ticks if len(ticks) > 1 else [min(lrs), max(lrs)]
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: format_rate(float(f"{v:.3g}"))))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("learning rate η", color=palette.INK)
+
+
+def rate_text(lr: float) -> str:
+    """Write a rate for a label: to three digits, where more would not be typed."""
+    return format_rate(float(f"{lr:.3g}"))
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
@@ -177,6 +184,7 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
     A row says how many of how many above each cross: lying where there is room, else upright, else not.
     """
     bottom = 5.0
+    figure: Any = ax.figure
     left, right = (math.log10(x) for x in ax.get_xlim())
     for row in rows:
         places = sorted(math.log10(lr) for lr in row.counts)
@@ -185,17 +193,15 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
         upright = room < COUNT_ROOM + 5.0 * (longest - 3)
         told = not upright or room >= UPRIGHT_ROOM
         for lr, (n, of) in row.counts.items():
-            place: dict[str, Any] = {
-                "xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "annotation_clip": False,
-            }  # fmt: skip
-            ax.annotate(
-                "×", xy=(lr, 1.0), xytext=(0, bottom), ha="center", va="bottom", fontsize=13, color=row.colours[lr],
-                fontweight="semibold", **place,
-            )  # fmt: skip
+            cross = offset_copy(ax.get_xaxis_transform(), figure, y=bottom + 6, units="points")
+            ax.plot(
+                [lr], [1.0], "x", ms=6.5, mew=1.8, color=row.colours[lr], transform=cross, clip_on=False, gid="lost"
+            )
             if told:
                 ax.annotate(
-                    f"{n}/{of}", xy=(lr, 1.0), xytext=(0, bottom + 14), ha="center", va="bottom", fontsize=8,
-                    color=palette.INK, rotation=90 if upright else 0, **place,
+                    f"{n}/{of}", xy=(lr, 1.0), xycoords=ax.get_xaxis_transform(), xytext=(0, bottom + 13),
+                    textcoords="offset points", ha="center", va="bottom", fontsize=8, color=palette.INK,
+                    rotation=90 if upright else 0, annotation_clip=False,
                 )  # fmt: skip
         ax.annotate(
             row.label, xy=(0.0, 1.0), xycoords="axes fraction", xytext=(-8, bottom + 2), textcoords="offset points",

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from etude.errors import DiskError, SpecError, nearest
-from etude.present import curves
+from etude.present import curves, response
 from etude.result import Result
 
 FORMATS = ("png", "svg", "pdf")
@@ -27,6 +27,7 @@ _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf":
 
 FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]] = {
     "curves": (curves.draw, 2, (11.0, 4.0)),  # drawn by, panels, inches
+    "rates": (response.draw, 1, (9.0, 5.0)),
 }
 
 
