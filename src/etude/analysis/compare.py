@@ -304,7 +304,7 @@ def _sensitivities(run: Run, first: Run, scale: Scale) -> tuple[str, str]:
     ours, theirs = run.sensitivity, first.sensitivity
     if ours is None or theirs is None:
         return "not told", ""
-    said = f"LR sensitivity: {run.name} {scale.gap_text(ours[0])}, {first.name} {scale.gap_text(theirs[0])}"
+    said = f"LR sensitivity: {run.name} {_with_ends(ours, scale)}, {first.name} {_with_ends(theirs, scale)}"
     if ours[1] is None or ours[2] is None or theirs[1] is None or theirs[2] is None:
         return "not told", f"{said}; without intervals no difference is told."
     if ours[2] < theirs[1]:
@@ -314,6 +314,13 @@ def _sensitivities(run: Run, first: Run, scale: Scale) -> tuple[str, str]:
     return "not told", f"{said}; their intervals overlap, no difference is told."
 
 
+def _with_ends(sensitivity: tuple[float, float | None, float | None], scale: Scale) -> str:
+    value, low, high = sensitivity
+    if low is None or high is None:
+        return scale.gap_text(value)
+    return f"{scale.gap_text(value)} ({scale.gap_text(low).removesuffix(' points')} to {scale.gap_text(high)})"
+
+
 def _signed(value: float, width: float, scale: Scale, *, plus: bool = True, unit: bool = True) -> str:
     """Write a difference to two digits of ``width``: ``+0.21 points``."""
     percent = scale.kind == "share"
@@ -321,6 +328,8 @@ def _signed(value: float, width: float, scale: Scale, *, plus: bool = True, unit
     digits = 1 - math.floor(math.log10(abs(width * factor))) if width else 1
     sign = "+" if plus else ""
     number = f"{value * factor:{sign}.{max(0, digits)}f}" if digits <= 6 else f"{value * factor:{sign}.2g}"
+    if float(number) == 0:
+        number = number.replace("-", "+" if plus else "")
     return f"{number} points" if percent and unit else number
 
 

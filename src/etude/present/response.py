@@ -296,14 +296,14 @@ def _foot(ax: Axes, data: RatesFigure) -> None:
             interval_text(data.interval, data.open), xy=(end, BAR), xycoords=ax.get_xaxis_transform(),
             xytext=(gap if rightwards else -gap, 0), textcoords="offset points", va="center",
             ha="left" if rightwards else "right", fontsize=9, color=palette.QUIET, annotation_clip=False,
-            path_effects=shared.HALO, zorder=7,
+            zorder=7,
         )  # fmt: skip
     ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid="recommended", **place)
     side = "left" if where[data.best] < 0.1 else "right" if where[data.best] > 0.9 else "center"
     ax.annotate(
         shared.rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
         xytext=({"left": -4, "center": 0, "right": 4}[side], 8), textcoords="offset points", va="bottom", ha=side,
-        fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, path_effects=shared.HALO, zorder=8,
+        fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8,
     )  # fmt: skip
 
 
@@ -328,7 +328,7 @@ def _plateau(ax: Axes, data: RatesFigure) -> None:
     x, y = math.sqrt(low * high), _free_height(ax, math.sqrt(low * high), data)
     ax.annotate(
         data.plateau.label, xy=(x, y), xycoords=ax.get_xaxis_transform(), ha="center", va="center", fontsize=8.5,
-        color=palette.QUIET, path_effects=shared.HALO, zorder=7, annotation_clip=False,
+        color=palette.QUIET, zorder=7, annotation_clip=False,
     )  # fmt: skip
 
 
