@@ -291,10 +291,13 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     table.add_column("run", overflow="fold")
     words = metric.removeprefix("val_").replace("_", " ")
-    for name in ("rate", words, "seeds", "best rate, 95 %", "plateau, decades", "sensitivity"):
-        table.add_column(name, justify="right", no_wrap=name in ("rate", words))
-    for run in comparison.runs:
-        table.add_row(*_run_row(run, comparison.scale))
+    rows = [_run_row(run, comparison.scale) for run in comparison.runs]
+    names = ("rate", words, "seeds", "best rate, 95 %", "plateau, decades", "sensitivity")
+    shown = [i for i in range(len(names)) if any(row[i + 1] for row in rows)]  # what no run has gets no column
+    for i in shown:
+        table.add_column(names[i], justify="right", no_wrap=names[i] in ("rate", words))
+    for row in rows:
+        table.add_row(row[0], *(row[i + 1] for i in shown))
     console.print(Padding(table, (1, 0, 1, 0)))
     for difference in comparison.differences:
         say(f"They differ in {difference}.", "dim")
