@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import etude
 import fabricate
 from conftest import trained
 from etude.errors import SpecError, StoreError
+from etude.present.terminal import print_comparison
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,28 @@ def test_what_was_lost_is_no_score():
     one = fabricate.result({1e-3: [0.9, 0.8], 1e-2: ["collapsed", "diverged"]}, name="a")
     made = etude.compare([one, fabricate.result({1e-3: [0.9, 0.7]}, name="b")])
     assert [run.n_rates for run in made.runs] == [1, 1]
+
+
+def test_a_full_table_fits_eighty_columns():
+    told = fabricate.curve(
+        [1e-4, 1e-2], lambda x: 0.9, 0.01, optimum_interval=[6.3e-4, 1.6e-3], plateau=fabricate.plateau(6e-4, 2e-3)
+    )
+    runs = [
+        fabricate.result(
+            {3.16e-2: [0.891, 0.902]},
+            name=name,
+            response=told,
+            sensitivity={"value": 0.0123, "low": 0.01, "high": 0.015},
+        )
+        for name in ("mnist-adam", "mnist-sgd")
+    ]
+    console = Console(file=io.StringIO(), width=80)
+    print_comparison(console, etude.compare(runs))
+    lines = console.file.getvalue().splitlines()
+    (header,) = [line for line in lines if line.startswith("run")]
+    (row,) = [line for line in lines if line.startswith("mnist-sgd ")]
+    assert header.split() == ["run", "rate", "accuracy", "seeds", "optimum,", "95", "%", "plateau", "sensitivity"]
+    assert row.split()[-4:] == ["6.3e-4..1.6e-3", "0.5", "dec", "1.2"]
 
 
 @pytest.mark.parametrize("columns", ["80", "40"])

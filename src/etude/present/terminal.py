@@ -288,14 +288,14 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
     metric, way = comparison.objective["metric"], comparison.objective["direction"]
     say(f"{len(comparison.runs)} runs, decided by the {'largest' if way == 'maximize' else 'smallest'} {metric}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     table.add_column("run", overflow="fold")
     words = metric.removeprefix("val_").replace("_", " ")
     rows = [_run_row(run, comparison.scale) for run in comparison.runs]
-    names = ("rate", words, "seeds", "best rate, 95 %", "plateau, decades", "sensitivity")
+    names = ("rate", words, "seeds", "optimum, 95 %", "plateau", "sensitivity")
     shown = [i for i in range(len(names)) if any(row[i + 1] for row in rows)]  # what no run has gets no column
     for i in shown:
-        table.add_column(names[i], justify="right", no_wrap=names[i] in ("rate", words))
+        table.add_column(names[i], justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row[0], *(row[i + 1] for i in shown))
     console.print(Padding(table, (1, 0, 1, 0)))
@@ -316,10 +316,10 @@ def _run_row(run: RunReading, scale: Scale) -> tuple[str, ...]:
     if run.interval is not None:
         low, high = (format_rate(float(f"{end:.2g}")) for end in run.interval)
         interval = (
-            f"{'<' if 'low' in run.interval_open else ''}{low} to {'>' if 'high' in run.interval_open else ''}{high}"
+            f"{'<' if 'low' in run.interval_open else ''}{low}..{'>' if 'high' in run.interval_open else ''}{high}"
         )
     sensitivity = "" if run.sensitivity is None else scale.gap_text(run.sensitivity[0]).removesuffix(" points")
-    plateau = "" if run.plateau_decades is None else f"{run.plateau_decades:.1f}"
+    plateau = "" if run.plateau_decades is None else f"{run.plateau_decades:.1f} dec"
     rate = "none" if run.lr is None else format_rate(run.lr)
     return run.name, rate, level, str(run.n_seeds), interval, plateau, sensitivity
 
