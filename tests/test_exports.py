@@ -8,6 +8,7 @@ import etude
 from etude import analysis, result
 
 NAMES = [
+    "Comparison",
     "Expectation",
     "Objective",
     "Recipe",
@@ -15,6 +16,7 @@ NAMES = [
     "Result",
     "Study",
     "Task",
+    "compare",
     "errors",
     "maximize",
     "metrics",

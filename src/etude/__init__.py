@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from etude import errors
+    from etude.comparison import Comparison, compare
     from etude.result import Result
     from etude.spec.expectation import Expectation
     from etude.spec.objective import Objective, maximize, minimize
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from etude.tasks.task import Task
 
 _HOME = {
+    "Comparison": "etude.comparison",
     "Expectation": "etude.spec.expectation",
     "Objective": "etude.spec.objective",
     "Recipe": "etude.spec.recipe",
@@ -26,6 +28,7 @@ _HOME = {
     "Result": "etude.result",
     "Study": "etude.spec.study",
     "Task": "etude.tasks.task",
+    "compare": "etude.comparison",
     "errors": "etude",
     "maximize": "etude.spec.objective",
     "metrics": "etude.tasks",
@@ -33,6 +36,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Comparison",
     "Expectation",
     "Objective",
     "Recipe",
@@ -40,6 +44,7 @@ __all__ = [
     "Result",
     "Study",
     "Task",
+    "compare",
     "errors",
     "maximize",
     "metrics",

@@ -123,7 +123,7 @@ def show(
 @app.command()
 def plot(
     run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves.")] = "curves",
+    figure: Annotated[str, typer.Option(help="Which figure: curves or rates.")] = "curves",
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,
@@ -136,6 +136,41 @@ def plot(
         raise SpecError(f"plot: --format says {format} and --out {out.name}; leave one of them out")
     result = _load(run, objective)
     print(figures.save(result, figure, out or result.directory / FIGURES / f"{figure}.{format or 'png'}"))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN RUN…", help="Run directories; the others are held against the first."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, format 1.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The picture; figures/compare.png in the first run if not said (none with --json)."),
+    ] = None,
+    objective: ObjectiveOption = None,
+) -> None:
+    """Compare runs: best against best, what the seeds bear, and their responses in one picture."""
+    from etude.comparison import compare
+    from etude.store import FIGURES
+
+    made = compare(runs or [], objective)
+    if as_json and out is None:
+        picture = None
+    else:
+        from etude.present import figures
+
+        picture = figures.save_comparison(made, out or made.results[0].directory / FIGURES / "compare.png")
+    if as_json:
+        print(json.dumps(made.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from etude.present.terminal import print_comparison
+
+    print_comparison(Console(), made)
+    print(f"Picture: {picture}")
 
 
 @app.command("list")

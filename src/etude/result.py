@@ -252,7 +252,7 @@ class Result:
         return pd.DataFrame(rows)
 
     def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
-        """Draw a figure on Matplotlib axes (``curves`` takes two) and return them."""
+        """Draw a figure, ``curves`` or ``rates``, on Matplotlib axes (``curves`` takes two) and return them."""
         from etude.present import figures
 
         return figures.plot(self, figure, ax)

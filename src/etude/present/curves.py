@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from etude.notation import format_rate
+from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
 
@@ -75,23 +75,11 @@ def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
     flat = np.concatenate(values) if values else np.empty(0)
     flat = flat[np.isfinite(flat)]
     share = metric != "train_loss" and result.objective["direction"] == "maximize" and bool(len(flat))
-    share = share and flat.min() >= 0 and flat.max() <= 1
-    if not len(flat):
-        return Panel(title=title, ylabel=ylabel, share=share, lines=lines, limits=None, logarithmic=False)
-    if share:
-        # With errors far apart the axis runs over the logarithm of the error, where noise is even.
-        far = (1 - flat.min()) / max(1 - flat.max(), 1e-4) > 12
-        pad = 0.06 * (flat.max() - flat.min() or 0.1)
-        error_low, error_high = max(1 - flat.max(), 1e-4) / 1.25, min(1.0, (1 - flat.min()) * 1.1)
-        limits = (1 - error_high, 1 - error_low) if far else (max(0.0, flat.min() - pad), min(1.0, flat.max() + pad))
-        return Panel(title=title, ylabel=f"{ylabel}, %", share=True, lines=lines, limits=limits, logarithmic=far)
-    logarithmic = bool(flat.min() > 0 and flat.max() / flat.min() > 4)
-    if logarithmic:
-        limits = flat.min() / 1.2, flat.max() * 1.2
-    else:
-        pad = 0.06 * (flat.max() - flat.min() or abs(flat.max()) or 1.0)
-        limits = flat.min() - pad, flat.max() + pad
-    return Panel(title=title, ylabel=ylabel, share=False, lines=lines, limits=limits, logarithmic=logarithmic)
+    axis = shared.measure(flat, share=share)
+    return Panel(
+        title=title, ylabel=f"{ylabel}, %" if axis.share else ylabel, share=axis.share, lines=lines, limits=axis.limits,
+        logarithmic=axis.logarithmic,
+    )  # fmt: skip
 
 
 def _line(result: Result, lr: float, metric: str) -> Line | None:
@@ -151,7 +139,7 @@ def draw_panel(ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: fl
         if len(line.x) and whole:
             if panel.limits is not None and line.mean[-1] > panel.limits[1]:
                 _mark(ax, float(line.x[-1]), "^", colour)  # it ends above the frame
-            labels.append((float(line.x[-1]), _height(ax, line.mean[-1]), line))
+            labels.append((float(line.x[-1]), shared.height_of(ax, line.mean[-1]), line))
         else:
             labels.append((line.ended[-1], 1.0, line))
     if len(panel.lines) > MOST_LABELS:  # a colour bar tells the others
@@ -163,39 +151,14 @@ def _frame(ax: Axes, panel: Panel, horizon: float) -> None:
     ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
     ax.set_xlabel("epoch", color=palette.INK)
     ax.set_ylabel(panel.ylabel, color=palette.INK)
-    if panel.logarithmic and panel.share:
-        ax.set_yscale("function", functions=(lambda v: -np.log10(np.clip(1 - v, 1e-6, None)), lambda u: 1 - 10.0**-u))
-        low, high = panel.limits or (0.0, 1.0)
-        ticks = [t for t in (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999) if low <= t <= high]
-        ax.set_yticks(ticks)
-    elif panel.logarithmic:
-        ax.set_yscale("log")
-        low, high = panel.limits or (0.1, 1.0)
-        subs = (1.0, 2.0, 5.0) if high / low < 2000 else (1.0,)
-        ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if 1e-3 < v < 1e4 else format_rate(v)))
-    if panel.share:
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.6g}"))
-    if panel.limits is not None:
-        ax.set_ylim(*panel.limits)
+    shared.draw_metric_axis(
+        ax, shared.MetricAxis(share=panel.share, logarithmic=panel.logarithmic, limits=panel.limits)
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=8, min_n_ticks=1))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(palette.QUIET)
-    ax.tick_params(colors=palette.INK, labelsize=9, which="both", width=0.8)
-    ax.grid(axis="y", color=palette.GRID, lw=0.8)
-    ax.set_axisbelow(True)
+    shared.draw_frame(ax)
     ax.margins(x=0.03)
     if not panel.lines:
         ax.text(0.5, 0.5, "no evaluation yet", transform=ax.transAxes, ha="center", color=palette.QUIET)
-
-
-def _height(ax: Axes, value: float) -> float:
-    """Return where a value lies on the axes, from 0 (bottom) to 1 (top), kept inside."""
-    _, y = ax.transAxes.inverted().transform(ax.transData.transform((0.0, value)))
-    return float(np.clip(y if np.isfinite(y) else 1.0, 0.0, 1.0))
 
 
 def _mark(ax: Axes, epoch: float, marker: str, colour: str) -> None:
@@ -210,13 +173,7 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
     """Label lines at their ends, in their colour, moved apart where they would touch."""
     right = max((x for x, _, _ in labels), default=0.0)
     ends = sorted((label for label in labels if label[0] == right), key=lambda label: label[1])
-    heights = [y for _, y, _ in ends]
-    for _ in range(50):  # push neighbours apart, half the overlap each
-        for i in range(len(heights) - 1):
-            overlap = LABEL_GAP - (heights[i + 1] - heights[i])
-            if overlap > 1e-6:
-                heights[i] -= overlap / 2
-                heights[i + 1] += overlap / 2
+    heights = shared.spread([y for _, y, _ in ends], LABEL_GAP)
     placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
     near = 0.3 * (ax.get_xlim()[1] - ax.get_xlim()[0])
     for x, y, line in sorted((label for label in labels if label[0] != right), key=lambda label: -label[1]):
@@ -232,7 +189,7 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
             text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
             color=colours[line.lr] if line.lr != best else palette.INK, fontsize=9.5,
             fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
-            path_effects=[withStroke(linewidth=3, foreground="white")], zorder=6,
+            path_effects=shared.HALO, zorder=6,
         )  # fmt: skip
 
 

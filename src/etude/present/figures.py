@@ -13,8 +13,9 @@ import matplotlib.style
 import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from etude.comparison import Comparison
 from etude.errors import DiskError, SpecError, nearest
-from etude.present import curves
+from etude.present import curves, overlay, response
 from etude.result import Result
 
 FORMATS = ("png", "svg", "pdf")
@@ -27,7 +28,9 @@ _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf":
 
 FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]] = {
     "curves": (curves.draw, 2, (11.0, 4.0)),  # drawn by, panels, inches
+    "rates": (response.draw, 1, (9.0, 5.0)),
 }
+OVERLAY = (9.5, 5.0)  # inches, of a comparison
 
 
 def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
@@ -51,6 +54,26 @@ def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
 def save(result: Result, figure: str, path: Path) -> Path:
     """Draw a figure into a file whose ending names the format; the file is there whole or not at all."""
     drawn_by, panels, size = _known(figure)
+    return _save(path, panels, size, lambda axes: drawn_by(axes, result))
+
+
+def plot_comparison(comparison: Comparison, ax: Any = None) -> Any:
+    """Draw the figure of a comparison on ``ax``, or on a new one from pyplot, and return it."""
+    with matplotlib.rc_context(STYLE):
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=OVERLAY, layout=_LAYOUT)
+        overlay.draw([ax], comparison)
+    return ax
+
+
+def save_comparison(comparison: Comparison, path: Path) -> Path:
+    """Draw the figure of a comparison into a file, as `save` does."""
+    return _save(path, 1, OVERLAY, lambda axes: overlay.draw(axes, comparison))
+
+
+def _save(path: Path, panels: int, size: tuple[float, float], drawn_by: Callable[[Sequence[Any]], None]) -> Path:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise SpecError(f"plot: expected a file that ends in .png, .svg or .pdf, got {path.name!r}")
@@ -58,7 +81,7 @@ def save(result: Result, figure: str, path: Path) -> Path:
     with matplotlib.rc_context(STYLE):
         made = matplotlib.figure.Figure(figsize=size, layout=_LAYOUT)
         axes = made.subplots(1, panels, squeeze=False)[0]
-        drawn_by(list(axes), result)
+        drawn_by(list(axes))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])

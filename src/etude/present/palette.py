@@ -24,3 +24,18 @@ def colours(lrs: Sequence[float]) -> dict[float, str]:
     return {
         lr: matplotlib.colors.to_hex(_RAMP((math.log(lr) - low) / (high - low) if high > low else 0.5)) for lr in lrs
     }
+
+
+# Runs beside each other have no order: hues that colour-blind eyes tell apart (after Okabe and Ito 2008), dark enough for text.
+_RUNS = ("#0072b2", "#c2500a", "#00805c", "#9c3d7f", "#8a6d00", "#3d4a5c")
+_DASHES = ("-", "--", "-.", ":")
+
+
+def run_colour(index: int) -> str:
+    """Return the colour of the run at a place in a comparison."""
+    return _RUNS[index % len(_RUNS)]
+
+
+def run_dash(index: int) -> str:
+    """Return the line style of the run: another one where the colours begin anew."""
+    return _DASHES[index // len(_RUNS) % len(_DASHES)]

@@ -20,6 +20,9 @@ from etude.result import Result, reason_of
 from etude.store import StoredTrial
 
 if TYPE_CHECKING:
+    from etude.analysis.compare import RunReading
+    from etude.analysis.scale import Scale
+    from etude.comparison import Comparison
     from etude.runner import Event
     from etude.spec.trial import Trial
 
@@ -275,6 +278,50 @@ def _expectations(rates: list[dict[str, Any]]) -> Table:
         for i, part in enumerate(rate["expected"]["parts"]):
             table.add_row(format_rate(rate["lr"]) if i == 0 else "", *_part(part), part["outcome"])
     return table
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print runs beside each other: a row a run, what they differ in, and a sentence for each against the first."""
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+
+    metric, way = comparison.objective["metric"], comparison.objective["direction"]
+    say(f"{len(comparison.runs)} runs, decided by the {'largest' if way == 'maximize' else 'smallest'} {metric}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
+    table.add_column("run", overflow="fold")
+    words = metric.removeprefix("val_").replace("_", " ")
+    rows = [_run_row(run, comparison.scale) for run in comparison.runs]
+    names = ("rate", words, "seeds", "optimum, 95 %", "plateau", "sensitivity")
+    shown = [i for i in range(len(names)) if any(row[i + 1] for row in rows)]  # what no run has gets no column
+    for i in shown:
+        table.add_column(names[i], justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row[0], *(row[i + 1] for i in shown))
+    console.print(Padding(table, (1, 0, 1, 0)))
+    for difference in comparison.differences:
+        say(f"They differ in {difference}.", "dim")
+    for pair in comparison.pairs:
+        say(pair.sentence)
+        if pair.sensitivity_sentence:
+            say(pair.sensitivity_sentence)
+
+
+def _run_row(run: RunReading, scale: Scale) -> tuple[str, ...]:
+    level = "" if run.estimate is None else scale.text(run.estimate)
+    if run.standard_error and level:
+        error = scale.gap_text(run.standard_error).removesuffix(" points")
+        level = f"{level.removesuffix(' %')} ± {error}{' %' if scale.kind == 'share' else ''}"
+    interval = ""
+    if run.interval is not None:
+        low, high = (format_rate(float(f"{end:.2g}")) for end in run.interval)
+        interval = (
+            f"{'<' if 'low' in run.interval_open else ''}{low}..{'>' if 'high' in run.interval_open else ''}{high}"
+        )
+    sensitivity = "" if run.sensitivity is None else scale.gap_text(run.sensitivity[0]).removesuffix(" points")
+    plateau = "" if run.plateau_decades is None else f"{run.plateau_decades:.1f} dec"
+    rate = "none" if run.lr is None else format_rate(run.lr)
+    return run.name, rate, level, str(run.n_seeds), interval, plateau, sensitivity
 
 
 def _part(part: dict[str, Any]) -> tuple[str, str]:

@@ -1,0 +1,211 @@
+"""Axes that figures share: a metric on the scale where its noise is even, learning rates on a logarithmic one.
+
+Above the frame of an axis over rates there is a row a kind of loss (diverged, collapsed, …), a cross a rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import offset_copy
+
+from etude.notation import format_rate
+from etude.present import palette
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+FAR_ERRORS = 12.0  # ratio of two shares' errors from which on the axis runs over the logarithm of the error
+FAR_LOSSES = 4.0  # ratio of two losses from which on theirs is logarithmic
+LEAST_ERROR = 1e-4
+SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
+COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
+HALO = [withStroke(linewidth=3, foreground="white")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricAxis:
+    """How a metric is drawn: a ``share`` as percent, ``logarithmic`` over the error left or the loss; ``limits`` or None."""
+
+    share: bool
+    logarithmic: bool
+    limits: tuple[float, float] | None
+
+    @property
+    def functions(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """The function that makes equal lengths of the axis equal, and its inverse."""
+        if self.logarithmic and self.share:
+            return (lambda v: -np.log10(np.clip(1 - np.asarray(v), 1e-6, None)), lambda u: 1 - 10.0 ** -np.asarray(u))
+        if self.logarithmic:
+            return (lambda v: np.log10(np.clip(v, 1e-300, None)), lambda u: 10.0 ** np.asarray(u))
+        return (lambda v: np.asarray(v, float), lambda u: np.asarray(u, float))
+
+    def with_foot(self, part: float) -> MetricAxis:
+        """Return the axis with room below the data: ``part`` of its height."""
+        if self.limits is None:
+            return self
+        forward, inverse = self.functions
+        low, high = (float(forward(v)) for v in self.limits)
+        return replace(self, limits=(float(inverse(high - (high - low) / (1 - part))), self.limits[1]))
+
+
+def measure(values: Floats, *, share: bool) -> MetricAxis:
+    """Find the axis for values of a metric; those that are not finite do not count.
+
+    A ``share`` (of direction ``maximize``) is one only where all values lie in [0, 1].
+    """
+    flat = values[np.isfinite(values)]
+    if not len(flat):
+        return MetricAxis(share=share, logarithmic=False, limits=None)
+    low, high = float(flat.min()), float(flat.max())
+    if share and low >= 0 and high <= 1:
+        far = (1 - low) / max(1 - high, LEAST_ERROR) > FAR_ERRORS
+        pad = 0.06 * (high - low or 0.1)
+        least, most = max(1 - high, LEAST_ERROR) / 1.25, min(1.0, (1 - low) * 1.1)
+        limits = (1 - most, 1 - least) if far else (max(0.0, low - pad), min(1.0, high + pad))
+        return MetricAxis(share=True, logarithmic=far, limits=limits)
+    if low > 0 and high / low > FAR_LOSSES:
+        return MetricAxis(share=False, logarithmic=True, limits=(low / 1.2, high * 1.2))
+    pad = 0.06 * (high - low or abs(high) or 1.0)
+    return MetricAxis(share=False, logarithmic=False, limits=(low - pad, high + pad))
+
+
+def metric_words(metric: str, *, share: bool = False) -> str:
+    """Write a recorded metric as words, with its unit: ``validation accuracy, %``."""
+    name = metric.removeprefix("val_").replace("_", " ")
+    return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if share else ''}"
+
+
+def draw_metric_axis(ax: Axes, axis: MetricAxis) -> None:
+    """Set scale, ticks and limits of the vertical axis."""
+    low, high = axis.limits or (0.1, 1.0)
+    if axis.logarithmic and axis.share:
+        ax.set_yscale("function", functions=axis.functions)
+        ax.set_yticks([tick for tick in SHARE_TICKS if low <= tick <= high])
+    elif axis.logarithmic:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 2000 else (1.0,), numticks=12))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if 1e-3 < v < 1e4 else format_rate(v)))
+    if axis.share:  # room at the foot may reach below 0 %, where nothing is
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.6g}" if -1e-9 <= v <= 1 + 1e-9 else ""))
+    if axis.limits is not None:
+        ax.set_ylim(*axis.limits)
+
+
+def draw_frame(ax: Axes) -> None:
+    """Draw the frame quietly: two sides, a grid of the metric's ticks."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(palette.QUIET)
+    ax.tick_params(colors=palette.INK, labelsize=9, which="both", width=0.8)
+    ax.grid(axis="y", color=palette.GRID, lw=0.8)
+    ax.set_axisbelow(True)
+
+
+def draw_rate_axis(ax: Axes, lrs: Sequence[float]) -> None:
+    """Make the horizontal axis logarithmic over the rates tried, its ticks written as rates are typed."""
+    low, high = math.log10(min(lrs)), math.log10(max(lrs))
+    pad = max(0.045 * (high - low), 0.1) if high > low else 0.5
+    left, right = low - pad, high + pad
+    ax.set_xscale("log")
+    ax.set_xlim(10**left, 10**right)
+    decades = list(range(math.ceil(left - 1e-9), math.floor(right + 1e-9) + 1))
+    if len(decades) >= 3:
+        every = math.ceil(len(decades) / 10)
+        ticks = [float(f"1e{k}") for k in decades if k % every == 0]
+        minor = (
+            [float(f"{m}e{k}") for k in range(math.floor(left), math.ceil(right)) for m in range(2, 10)]
+            if len(decades) <= 8
+            else [float(f"1e{k}") for k in decades]
+        )
+        ax.xaxis.set_minor_locator(FixedLocator(minor))
+    else:  # less than two whole decades: the rates tried where their names have room, else 1, 2, 5
+        ticks = sorted(lrs)
+        if len(ticks) > 1 and float(np.diff(np.log10(ticks)).min()) < 0.08 * (right - left):
+            ticks = [float(f"{m}e{k}") for k in range(math.floor(left), math.ceil(right) + 1) for m in (1, 2, 5)]
+            ticks = [tick for tick in ticks if left <= math.log10(tick) <= right]
+            ticks = ticks if len(ticks) > 1 else [min(lrs), max(lrs)]
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("learning rate η", color=palette.INK)
+
+
+def rate_text(lr: float) -> str:
+    """Write a rate for a label: to three digits, where more would not be typed."""
+    return format_rate(float(f"{lr:.3g}"))
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move rising heights apart until each is ``gap`` above the one below, each neighbour giving half of the way."""
+    moved = list(heights)
+    for _ in range(50):
+        for i in range(len(moved) - 1):
+            overlap = gap - (moved[i + 1] - moved[i])
+            if overlap > 1e-6:
+                moved[i] -= overlap / 2
+                moved[i + 1] += overlap / 2
+    return moved
+
+
+def height_of(ax: Axes, value: float) -> float:
+    """Return where a value lies on the axes, from 0 (bottom) to 1 (top), kept inside."""
+    _, y = ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[0], value)))
+    return float(np.clip(y if np.isfinite(y) else 1.0, 0.0, 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostRow:
+    """A row of marks above the frame: ``counts[lr]`` is (how many, of how many); ``colours[lr]`` where they go by rate."""
+
+    label: str
+    counts: Mapping[float, tuple[int, int]]
+    colours: Mapping[float, str]
+    label_colour: str = palette.INK
+
+
+def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
+    """Draw the rows above the frame, ``width`` points wide, and return the height that they took, in points.
+
+    A row says how many of how many above each cross: lying where there is room, else upright, else not.
+    """
+    bottom = 5.0
+    figure: Any = ax.figure
+    left, right = (math.log10(x) for x in ax.get_xlim())
+    for row in rows:
+        places = sorted(math.log10(lr) for lr in row.counts)
+        room = min(np.diff(places), default=math.inf) / (right - left) * width
+        longest = max(len(f"{n}/{of}") for n, of in row.counts.values())
+        upright = room < COUNT_ROOM + 5.0 * (longest - 3)
+        told = not upright or room >= UPRIGHT_ROOM
+        for lr, (n, of) in row.counts.items():
+            cross = offset_copy(ax.get_xaxis_transform(), figure, y=bottom + 6, units="points")
+            ax.plot(
+                [lr], [1.0], "x", ms=6.5, mew=1.8, color=row.colours[lr], transform=cross, clip_on=False, gid="lost"
+            )
+            if told:
+                ax.annotate(
+                    f"{n}/{of}", xy=(lr, 1.0), xycoords=ax.get_xaxis_transform(), xytext=(0, bottom + 13),
+                    textcoords="offset points", ha="center", va="bottom", fontsize=8, color=palette.INK,
+                    rotation=90 if upright else 0, annotation_clip=False,
+                )  # fmt: skip
+        ax.annotate(
+            row.label, xy=(0.0, 1.0), xycoords="axes fraction", xytext=(-8, bottom + 2), textcoords="offset points",
+            ha="right", va="bottom", fontsize=9, color=row.label_colour, annotation_clip=False,
+        )  # fmt: skip
+        bottom += 17.0 + ((6.0 * longest if upright else 10.0) if told else 0.0)
+    return bottom if rows else 0.0

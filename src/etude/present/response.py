@@ -1,0 +1,372 @@
+"""The figure ``rates``: the objective at the horizon against the learning rate. Data apart from drawing.
+
+Seeds are dots, the rate-response curve a line with its 95 % band where there is one; a trial without a score that counts
+(diverged, collapsed, stalled, failed) is a cross above the frame. S seeds, G points of the curve.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from etude.notation import format_rate
+from etude.present import axes as shared
+from etude.present import palette
+from etude.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+LOST = ("diverged", "collapsed", "stalled", "failed")  # the order of the rows above the frame, from the frame up
+FOOT = 0.17  # of the axes' height, below the data: the optimum's interval and the recommended rate
+BAR = 0.05  # where in it the interval lies
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatePoint:
+    """One rate: ``scores`` (S,) of the trials that learned, their mean and its standard error; ``lost`` counts the others."""
+
+    lr: float
+    scores: Floats
+    mean: float
+    error: float
+    lost: Mapping[str, int]
+    n_trials: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseCurve:
+    """The rate-response curve and its 95 % band, each (G,), in the metric's unit."""
+
+    lrs: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shaded:
+    """The plateau: an estimate, what surely belongs to it (or None) and what may; ``open`` names ends that are not told."""
+
+    low: float
+    high: float
+    inner: tuple[float, float] | None
+    outer: tuple[float, float]
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatesFigure:
+    """All that the figure shows; ``level`` is the best reached, ``delta`` the margin, ``sign`` +1 where more is better."""
+
+    title: str
+    note: str
+    ylabel: str
+    axis: shared.MetricAxis
+    sign: int
+    points: tuple[RatePoint, ...]
+    curve: ResponseCurve | None
+    plateau: Shaded | None
+    best: float | None
+    optimum: float | None
+    interval: tuple[float, float] | None
+    open: tuple[str, ...]
+    level: float | None
+    delta: float | None
+    delta_text: str
+
+
+def rates_figure(result: Result) -> RatesFigure:
+    """Collect the figure's data from a result."""
+    said, metric = result.analysis, result.objective["metric"]
+    sign = 1 if result.objective["direction"] == "maximize" else -1
+    points, curve = rate_points(result), response_curve(result)
+    axis = metric_axis(points, curve, sign)
+    response, answer = said.get("response") or {}, result.recommendation
+    interval = answer.optimum_interval or response.get("optimum_interval")
+    level = None
+    if curve is not None:
+        level = float(sign * np.max(sign * curve.mean))
+    elif answer.lr is not None:
+        level = next((point.mean for point in points if point.lr == answer.lr), None)
+    words = shared.metric_words(metric)
+    return RatesFigure(
+        title=f"{words[0].upper()}{words[1:]} after {_epochs(result.horizon)}, by learning rate",
+        note=_note(result, points, curve),
+        ylabel=shared.metric_words(metric, share=axis.share),
+        axis=axis,
+        sign=sign,
+        points=points,
+        curve=curve,
+        plateau=_shaded(response.get("plateau"), said["margin_text"]),
+        best=answer.lr,
+        optimum=response.get("optimum"),
+        interval=None if interval is None else (interval[0], interval[1]),
+        open=tuple(said["recommendation"].get("interval_open") or response.get("open") or ()),
+        level=level if level is not None and math.isfinite(level) else None,
+        delta=said["margin"],
+        delta_text=said["margin_text"],
+    )
+
+
+def rate_points(result: Result) -> tuple[RatePoint, ...]:
+    """Return the rates tried, lowest first, with the scores of the trials that learned and what became of the others."""
+    status = {(trial.lr, trial.seed): trial.status for trial in result.judged}
+    errors = {rate["lr"]: rate["evidence"].get("mean_error") for rate in result.analysis["rates"]}
+    scores: dict[float, list[float]] = {}
+    lost: dict[float, dict[str, int]] = {}
+    count: dict[float, int] = {}
+    for trial in result.analysis["trials"]:
+        lr = trial["lr"]
+        of_rate, of_lost = scores.setdefault(lr, []), lost.setdefault(lr, {})
+        count[lr] = count.get(lr, 0) + 1
+        word = next((w for w in (status.get((lr, trial["seed"])), trial["dynamics"]) if w in LOST), None)
+        if word is not None:
+            of_lost[word] = of_lost.get(word, 0) + 1
+        elif trial["score"] is not None and math.isfinite(trial["score"]):
+            of_rate.append(trial["score"])
+    return tuple(
+        RatePoint(
+            lr=lr,
+            scores=np.array(scores[lr], float),
+            mean=float(np.mean(scores[lr])) if scores[lr] else math.nan,
+            error=float(errors.get(lr) or 0.0),
+            lost=lost[lr],
+            n_trials=count[lr],
+        )
+        for lr in sorted(scores)
+    )
+
+
+def response_curve(result: Result) -> ResponseCurve | None:
+    """Return the rate-response curve; None where it cannot be told."""
+    response = result.analysis.get("response") or {}
+    if not response.get("lrs"):
+        return None
+    lrs, mean, low, high = (np.array(response[name], float) for name in ("lrs", "mean", "low", "high"))
+    return ResponseCurve(lrs=lrs, mean=mean, low=low, high=high)
+
+
+def metric_axis(points: Sequence[RatePoint], curve: ResponseCurve | None, sign: int) -> shared.MetricAxis:
+    """Find the metric's axis from what learned and the curve's mean; the band may leave the frame."""
+    values = [point.scores for point in points]
+    share = sign > 0 and all(((v >= 0) & (v <= 1)).all() for v in values)
+    if curve is not None:  # a curve may leave [0, 1] a little, a share's axis does not
+        values.append(np.clip(curve.mean, 0.0, 1.0) if share else curve.mean)
+    return shared.measure(np.concatenate(values) if values else np.empty(0), share=share)
+
+
+def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | None) -> str:
+    seeds = max((len(point.scores) for point in points), default=0)
+    if not seeds:
+        return ""
+    parts = ["Dots: seeds; short bars: their means." if seeds > 1 else "One seed: dots are single trials."]
+    if curve is not None:
+        parts.append("Line: rate-response curve with its 95 % band.")
+    elif any(point.error > 0 for point in points):
+        parts.append("Whiskers: one standard error" + (" over the validation examples." if seeds == 1 else "."))
+    if curve is None and (reason := (result.analysis.get("response") or {}).get("reason")):
+        parts.append(f"No curve: {reason.rstrip('.')}.")
+    unfinished = sum(trial.status in ("pending", "running", "paused") for trial in result.judged)
+    if unfinished:
+        parts.append(f"{unfinished} of {len(result.judged)} trials not finished.")
+    return " ".join(parts)
+
+
+def _shaded(plateau: Mapping[str, Any] | None, margin_text: str) -> Shaded | None:
+    if plateau is None:
+        return None
+    inner, outer = plateau.get("inner"), plateau["outer"]
+    least = "at least " if plateau.get("open") else ""
+    return Shaded(
+        low=plateau["low"],
+        high=plateau["high"],
+        inner=None if inner is None else (inner[0], inner[1]),
+        outer=(outer[0], outer[1]),
+        label=f"within {margin_text.removeprefix('± ')} of the best:\n{least}{plateau['decades']:.1f} decades",
+    )
+
+
+def _epochs(epochs: float) -> str:
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+
+
+def draw(axes: Sequence[Axes], result: Result) -> None:
+    """Draw the figure on one axes."""
+    draw_rates(axes[0], rates_figure(result))
+
+
+def draw_rates(ax: Axes, data: RatesFigure) -> None:
+    """Draw the figure's data: shading, curve, dots, the interval at the foot, what was lost above the frame."""
+    lrs = [point.lr for point in data.points]
+    colours = palette.colours(lrs) if lrs else {}
+    shared.draw_frame(ax)
+    if lrs:
+        shared.draw_rate_axis(ax, lrs)
+    shared.draw_metric_axis(ax, data.axis.with_foot(FOOT) if data.best is not None else data.axis)
+    ax.set_ylabel(data.ylabel, color=palette.INK)
+    if data.axis.limits is None:
+        ax.set_yticks([])
+        lost = any(point.lost for point in data.points)
+        ax.text(
+            0.5, 0.5, "no trial has learned" if lost else "no score at the horizon yet", transform=ax.transAxes,
+            ha="center", color=palette.QUIET,
+        )  # fmt: skip
+    else:
+        _margin(ax, data)
+        _curve(ax, data)
+        _dots(ax, data, colours)
+        _foot(ax, data)
+        _plateau(ax, data)
+    _heading(ax, data, colours)
+
+
+def _margin(ax: Axes, data: RatesFigure) -> None:
+    if data.level is None or not data.delta:
+        return
+    low, high = sorted((data.level, data.level - data.sign * data.delta))
+    ax.axhspan(low, high, color=palette.QUIET, alpha=0.13, lw=0, zorder=1)
+    ax.axhline(data.level - data.sign * data.delta, color=palette.QUIET, lw=0.8, ls=(0, (4, 3)), zorder=2)
+    middle = (shared.height_of(ax, low) + shared.height_of(ax, high)) / 2
+    ax.annotate(
+        f"margin\n{data.delta_text}", xy=(1.0, middle), xycoords="axes fraction", xytext=(6, 0),
+        textcoords="offset points", va="center", fontsize=8.5, color=palette.QUIET, annotation_clip=False,
+    )  # fmt: skip
+
+
+def _curve(ax: Axes, data: RatesFigure) -> None:
+    if data.curve is None:
+        return
+    ax.fill_between(data.curve.lrs, data.curve.low, data.curve.high, color=palette.QUIET, alpha=0.2, lw=0, zorder=2)
+    ax.plot(data.curve.lrs, data.curve.mean, color=palette.INK, lw=1.5, alpha=0.85, zorder=3, gid="response")
+
+
+def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
+    crowded = len(data.points) > 20
+    for point in data.points:
+        if not len(point.scores):
+            continue
+        chosen, colour = point.lr == data.best, colours[point.lr]
+        if data.curve is None and point.error > 0:
+            ax.errorbar(point.lr, point.mean, yerr=point.error, color=colour, lw=1.2, capsize=0, zorder=4)
+        ax.plot(
+            np.full(len(point.scores), point.lr), point.scores, "o", color=colour, ms=4 if crowded else 5.5, mew=0,
+            alpha=0.6 if len(point.scores) > 1 else 1.0, zorder=5, gid=f"seeds-{format_rate(point.lr)}",
+        )  # fmt: skip
+        if len(point.scores) > 1:
+            ax.plot(
+                [point.lr], [point.mean], "_", color=palette.INK if chosen else colour, ms=8 if crowded else 15,
+                mew=2.8 if chosen else 1.8, zorder=6,
+            )  # fmt: skip
+
+
+def _foot(ax: Axes, data: RatesFigure) -> None:
+    """Draw the optimum's interval as a bar, open ends as arrows, and the recommended rate as a diamond with its name."""
+    if data.best is None:
+        return
+    place: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "color": palette.INK}
+    where = {lr: ax.transAxes.inverted().transform(ax.transData.transform((lr, data.axis.limits[0])))[0]  # type: ignore[index]
+             for lr in (data.best, *(data.interval or ()))}  # fmt: skip
+    if data.interval is not None:
+        low, high = data.interval
+        ax.plot([low, high], [BAR, BAR], lw=2.2, solid_capstyle="butt", zorder=6, gid="interval", **place)
+        for end, name, ahead in ((low, "low", -1), (high, "high", 1)):
+            if name not in data.open:
+                ax.plot([end], [BAR], "|", ms=8, mew=2, zorder=6, **place)
+                continue
+            ax.annotate(  # an arrow beyond the end: the rates tried end here, the interval does not
+                "", xy=(end, BAR), xycoords=ax.get_xaxis_transform(), xytext=(ahead * 22, 0), textcoords="offset points",
+                arrowprops={"arrowstyle": "<|-", "color": palette.INK, "lw": 2.2, "shrinkA": 0, "shrinkB": 0},
+                annotation_clip=False, gid=f"open-{name}",
+            )  # fmt: skip
+        if data.optimum is not None:
+            ax.plot([data.optimum], [BAR], "o", ms=5, mfc="white", mew=1.5, zorder=7, **place)
+        rightwards = 1 - where[high] >= where[low]
+        end = max(high, data.best) if rightwards else min(low, data.best)
+        gap = 28 if ("high" if rightwards else "low") in data.open else 10
+        ax.annotate(
+            interval_text(data.interval, data.open), xy=(end, BAR), xycoords=ax.get_xaxis_transform(),
+            xytext=(gap if rightwards else -gap, 0), textcoords="offset points", va="center",
+            ha="left" if rightwards else "right", fontsize=9, color=palette.QUIET, annotation_clip=False,
+            zorder=7,
+        )  # fmt: skip
+    ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid="recommended", **place)
+    side = "left" if where[data.best] < 0.1 else "right" if where[data.best] > 0.9 else "center"
+    ax.annotate(
+        shared.rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
+        xytext=({"left": -4, "center": 0, "right": 4}[side], 8), textcoords="offset points", va="bottom", ha=side,
+        fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8,
+    )  # fmt: skip
+
+
+def interval_text(interval: tuple[float, float], is_open: Sequence[str]) -> str:
+    """Write where the best rate lies: ``best rate: 9.2e-4 to 2.4e-3 (95 %)``; an open end is not written as if it were one."""
+    low, high = (format_rate(float(f"{end:.2g}")) for end in interval)
+    if "low" in is_open and "high" in is_open:
+        return "best rate: not told from these"
+    if "low" in is_open:
+        return f"best rate: below {high} (95 %)"
+    return f"best rate: above {low} (95 %)" if "high" in is_open else f"best rate: {low} to {high} (95 %)"
+
+
+def _plateau(ax: Axes, data: RatesFigure) -> None:
+    if data.plateau is None:
+        return
+    colour = palette.ramp()(0.6)
+    for span in (data.plateau.outer, (data.plateau.low, data.plateau.high), data.plateau.inner):
+        if span is not None and span[1] > span[0]:
+            ax.axvspan(*span, color=colour, alpha=0.05, lw=0, zorder=0)
+    low, high = data.plateau.outer
+    x, y = math.sqrt(low * high), _free_height(ax, math.sqrt(low * high), data)
+    ax.annotate(
+        data.plateau.label, xy=(x, y), xycoords=ax.get_xaxis_transform(), ha="center", va="center", fontsize=8.5,
+        color=palette.QUIET, zorder=7, annotation_clip=False,
+    )  # fmt: skip
+
+
+def _free_height(ax: Axes, x: float, data: RatesFigure) -> float:
+    """Return where a label of two lines at ``x`` meets neither dot nor curve, from the worse side on; else the worse side."""
+    dots = [(point.lr, score) for point in data.points for score in point.scores]
+    if data.curve is not None:
+        dots += list(zip(data.curve.lrs, data.curve.mean, strict=True))
+    box = ax.get_window_extent()
+    in_points = 72.0 / ax.figure.dpi
+    at_x, _ = ax.transAxes.inverted().transform(ax.transData.transform((x, dots[0][1])))
+    places = ax.transAxes.inverted().transform(ax.transData.transform(np.array(dots)))
+    near = np.abs(places[:, 0] - at_x) * box.width * in_points < 62
+    taken = places[near, 1]
+    heights = np.linspace(FOOT + 0.06, 0.93, 12)
+    heights = heights if data.sign > 0 else heights[::-1]
+    room = 19 / (box.height * in_points)
+    return float(next((y for y in heights if not len(taken) or np.abs(taken - y).min() > room), heights[0]))
+
+
+def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
+    """Draw, from the frame up: a row a kind of loss, the note, the title."""
+    width = ax.get_window_extent().width * 72.0 / ax.figure.dpi
+    rows = [
+        shared.LostRow(
+            label=word,
+            counts={p.lr: (p.lost[word], p.n_trials) for p in data.points if word in p.lost},
+            colours=colours,
+        )
+        for word in LOST
+        if any(word in point.lost for point in data.points)
+    ]
+    top = shared.draw_lost(ax, rows, width) + 8.0
+    lines = textwrap.wrap(data.note, max(40, int(width / 4.6)))
+    ax.annotate(
+        "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(0, top), textcoords="offset points",
+        va="bottom", fontsize=9, color=palette.QUIET, annotation_clip=False,
+    )  # fmt: skip
+    ax.set_title(
+        data.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
+    )

@@ -1,0 +1,222 @@
+"""The figure ``rates``, drawn from results made by hand: what it shows, and that nothing touches or leaves the page."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import fabricate
+from etude.present import figures, response
+from etude.present.axes import draw_rate_axis, measure, spread
+from etude.result import Result
+
+RNG = np.random.default_rng(3)
+GRID = [float(f"{lr:.3g}") for lr in np.logspace(-5, -1, 13)]
+DENSE = [float(f"{lr:.3g}") for lr in np.logspace(-6, 0, 40)]
+
+
+def error(x):
+    return 0.0113 * 10 ** (0.28 * (x + 2.85) ** 2)
+
+
+def accuracies(lr, count):
+    return [float(1 - error(math.log10(lr)) * math.exp(0.07 * RNG.standard_normal())) for _ in range(count)]
+
+
+def losses(lr, count):
+    return [
+        float(10 ** (0.35 * (math.log10(lr) + 3) ** 2) * math.exp(0.15 * RNG.standard_normal())) for _ in range(count)
+    ]
+
+
+def studies():
+    scores = {lr: accuracies(lr, 3) for lr in GRID}
+    scores[GRID[-2]][:2] = ["collapsed", "collapsed"]
+    scores[GRID[-1]] = ["diverged", "collapsed", "diverged"]
+    located = fabricate.curve(
+        GRID[2:10], lambda x: 1 - error(x), lambda x: 0.12 * error(x), optimum=1.4e-3, optimum_interval=[9.2e-4, 2.4e-3],
+        plateau=fabricate.plateau(5.3e-4, 3e-3, inner=(8e-4, 2e-3), outer=(3e-4, 5e-3)),
+    )  # fmt: skip
+    dense = {lr: losses(lr, 10) for lr in DENSE}
+    for i, lr in enumerate(DENSE[-9:]):
+        dense[lr][: i + 2] = ["diverged"] * (i + 2)
+    edge = {lr: [0.2 + 0.05 * (math.log10(lr) + 1) ** 2 + d for d in (0.003, -0.004)] for lr in (1e-3, 1e-2, 1e-1)}
+    open_ended = fabricate.curve(
+        list(edge), lambda x: 0.2 + 0.05 * (x + 1) ** 2, 0.012, optimum=0.1, optimum_interval=[3.3e-2, 0.1], open=["high"],
+        plateau=fabricate.plateau(5e-2, 0.1, outer=(3e-2, 0.1), open=["high"]),
+    )  # fmt: skip
+    small = {"metric": "val_loss", "direction": "minimize", "margin": 0.004, "margin_text": "± 0.004"}
+    return {
+        "a curve": fabricate.result(scores, response=located, best=GRID[6]),
+        "no curve": fabricate.result({1e-4: [0.973, 0.974], 1e-3: [0.989, 0.988], 1e-2: [0.97, 0.962]}),
+        "one rate": fabricate.result({1e-3: [0.982, 0.984]}),
+        "one trial": fabricate.result({1e-3: [0.982]}),
+        "one seed": fabricate.result({lr: accuracies(lr, 1) for lr in GRID}),
+        "all diverged": fabricate.result({lr: ["diverged"] * 3 for lr in (0.1, 1.0, 10.0)}),
+        "nothing scored": fabricate.result({lr: ["pending"] for lr in (0.1, 1.0)}),
+        "forty rates, ten seeds": fabricate.result(
+            dense, best=DENSE[20], **small,
+            response=fabricate.curve(DENSE[:34], lambda x: 10 ** (0.35 * (x + 3) ** 2), 0.1, optimum=1e-3,
+                                     optimum_interval=[7e-4, 1.5e-3], plateau=fabricate.plateau(4e-4, 2.2e-3)),
+        ),
+        "an edge": fabricate.result(edge, response=open_ended, **small),
+        "less than a decade": fabricate.result({1e-3: [0.81, 0.82], 1.5e-3: [0.83, 0.84], 3e-3: [0.75, "diverged"]}),
+        "stalled and failed": fabricate.result({1e-9: ["stalled"] * 2, 1e-3: [0.6, 0.7], 0.1: ["failed"] * 2}),
+    }  # fmt: skip
+
+
+STUDIES = studies()
+
+
+@functools.cache
+def drawn(name):
+    figure = Figure(figsize=figures.FIGURES["rates"][2], layout="constrained")
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        STUDIES[name].plot("rates", ax=figure.subplots())
+        figure.canvas.draw()
+    return figure
+
+
+def by_gid(ax, prefix):
+    return [line for line in ax.lines if (line.get_gid() or "").startswith(prefix)]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_labels_do_not_touch_and_stay_on_the_page(name):
+    figure = drawn(name)
+    (ax,) = figure.axes
+    renderer = figure.canvas.get_renderer()
+    texts = [text for text in [*ax.texts, ax.xaxis.label, ax.yaxis.label] if text.get_text()]
+    texts.append(ax._left_title)
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    for (one, box), (other, other_box) in itertools.combinations(boxes, 2):
+        assert not box.overlaps(other_box), (one, other)
+    for text, box in boxes:
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= figure.bbox.x1, text
+        assert box.y1 <= figure.bbox.y1, text
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_dot_is_left_out_and_none_lies_outside_the_frame(name):
+    (ax,) = drawn(name).axes
+    shown = [v for line in by_gid(ax, "seeds") for v in line.get_ydata()]
+    learned = [t["score"] for t in STUDIES[name].analysis["trials"] if t["dynamics"] == "smooth"]
+    assert sorted(shown) == sorted(learned)
+    low, high = ax.get_ylim()
+    assert all(low <= v <= high for v in shown)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_lost_trial_is_counted_above_the_frame(name):
+    (ax,) = drawn(name).axes
+    counts = [text.get_text() for text in ax.texts if "/" in text.get_text()]
+    lost = sum(t.status in ("diverged", "failed") for t in STUDIES[name].judged) + sum(
+        t["dynamics"] in ("collapsed", "stalled") for t in STUDIES[name].analysis["trials"]
+    )
+    assert sum(int(text.split("/")[0]) for text in counts) == lost
+    assert len(by_gid(ax, "lost")) == len(counts)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_only_the_recommended_rate_is_bold(name):
+    (ax,) = drawn(name).axes
+    bold = [text.get_text() for text in ax.texts if text.get_fontweight() in ("bold", 700)]
+    lr = STUDIES[name].recommendation.lr
+    assert [float(text) for text in bold] == ([] if lr is None else [lr])
+
+
+def test_the_curve_is_drawn_where_there_is_one():
+    located = STUDIES["a curve"].analysis["response"]
+    (line,) = by_gid(drawn("a curve").axes[0], "response")
+    assert np.array_equal(line.get_ydata(), located["mean"])
+    assert not by_gid(drawn("no curve").axes[0], "response")
+
+
+def test_an_open_end_is_an_arrow_and_is_not_written_as_an_end():
+    (ax,) = drawn("an edge").axes
+    texts = [text.get_text() for text in ax.texts]
+    assert "best rate: above 3.3e-2 (95 %)" in texts
+    assert [text.get_gid() for text in ax.texts if (text.get_gid() or "").startswith("open")] == ["open-high"]
+    assert "best rate: 9.2e-4 to 2.4e-3 (95 %)" in [text.get_text() for text in drawn("a curve").axes[0].texts]
+    assert response.interval_text((1e-3, 1e-1), ("low",)) == "best rate: below 0.1 (95 %)"
+    assert response.interval_text((1e-3, 1e-1), ("low", "high")) == "best rate: not told from these"
+
+
+def test_the_margin_lies_on_the_worse_side_of_the_best():
+    up, down = response.rates_figure(STUDIES["a curve"]), response.rates_figure(STUDIES["an edge"])
+    assert up.level == max(STUDIES["a curve"].analysis["response"]["mean"])
+    assert down.level == min(STUDIES["an edge"].analysis["response"]["mean"])
+    for name, data in (("a curve", up), ("an edge", down)):
+        dashed = [line for line in drawn(name).axes[0].lines if line.get_linestyle() == "--"]
+        assert [line.get_ydata()[0] for line in dashed] == [data.level - data.sign * data.delta]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("all diverged", "no trial has learned"), ("nothing scored", "no score at the horizon yet")],
+)
+def test_an_empty_frame_says_why(name, words):
+    assert words in [text.get_text() for text in drawn(name).axes[0].texts]
+
+
+def test_axes_have_words_and_units():
+    assert drawn("a curve").axes[0].get_ylabel() == "validation accuracy, %"
+    assert drawn("an edge").axes[0].get_ylabel() == "validation loss"
+    (ax,) = drawn("a curve").axes
+    assert ax.get_title(loc="left") == "Validation accuracy after 5 epochs, by learning rate"
+    assert [tick.get_text() for tick in ax.get_xticklabels() if tick.get_text()] == [
+        "1e-5",
+        "1e-4",
+        "1e-3",
+        "1e-2",
+        "0.1",
+    ]
+    assert drawn("forty rates, ten seeds").axes[0].get_yscale() == "log"
+
+
+@pytest.mark.parametrize("lrs", [[1e-3], [1e-3, 2e-3], [1.1e-3, 1.2e-3, 1.3e-3, 1.9e-3], GRID, DENSE, [1e-12, 1e6]])
+def test_there_are_ticks_for_any_rates(lrs):
+    ax = Figure().subplots()
+    draw_rate_axis(ax, lrs)
+    low, high = ax.get_xlim()
+    assert low < min(lrs) <= max(lrs) < high
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert min(len(lrs), 2) <= len(ticks) <= 11
+    assert all(float(label.get_text()) == pytest.approx(tick, rel=1e-2)
+               for label, tick in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True))  # fmt: skip
+
+
+def test_the_axis_of_a_metric_follows_its_range():
+    assert measure(np.array([0.5, 0.99]), share=True).logarithmic
+    assert not measure(np.array([0.97, 0.99]), share=True).logarithmic
+    assert not measure(np.array([0.5, 30.0]), share=True).share
+    assert measure(np.array([0.1, 1.0]), share=False).logarithmic
+    assert not measure(np.array([-0.1, 1.0]), share=False).logarithmic
+    assert measure(np.array([np.nan]), share=False).limits is None
+    for axis in (measure(np.array([0.5, 0.99]), share=True), measure(np.array([0.1, 1.0]), share=False)):
+        forward, _ = axis.functions
+        low, high = (float(forward(v)) for v in axis.limits)
+        foot = axis.with_foot(0.2)
+        assert foot.limits[1] == axis.limits[1]
+        assert (low - float(forward(foot.limits[0]))) / (high - float(forward(foot.limits[0]))) == pytest.approx(0.2)
+    assert np.diff(spread([0.5, 0.5, 0.51], 0.1)).min() >= 0.099
+
+
+def test_a_real_run_is_drawn_and_saved(finished_digits, tmp_path):
+    made = Result.load(finished_digits)
+    path = figures.save(made, "rates", tmp_path / "rates.svg")
+    assert "learning rate" in path.read_text()
+    data = response.rates_figure(made)
+    assert [point.lr for point in data.points] == [1e-4, 1e-2, 1.0]
+    assert sum(len(p.scores) + sum(p.lost.values()) for p in data.points) == 6
