@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from etude.analysis import answer as answers
 from etude.analysis import response
-from etude.analysis.analyse import WITHIN, WORSE
+from etude.analysis.evidence import WITHIN, WORSE
 from etude.analysis.scale import Scale
 
 Floats = NDArray[np.float64]
@@ -169,7 +169,10 @@ def page(rows: list[dict[str, str]]) -> str:
             f"- {text} in {100 * share.mean():.1f} %; by cell in {100 * share.min():.1f} to {100 * share.max():.1f} %."
         )
     twins = np.array([row["equal_called_worse"] for row in values if row["shape"] == "equal"], float)
-    lines.append(f"- Of two equal best rates one is called worse in {100 * twins.mean():.1f} %; by cell in {100 * twins.min():.1f} to {100 * twins.max():.1f} %.")  # fmt: skip
+    lines.append(
+        f"- Of two equal best rates one is called worse in {100 * twins.mean():.1f} %; by cell in {100 * twins.min():.1f} to "
+        f"{100 * twins.max():.1f} %."
+    )
     lost = [np.mean([float(row[name]) for row in inside]) for name in ("regret_pick", "regret_best_mean")]
     lines.append(
         f"- Mean regret (log loss; optimum inside): {1000 * lost[0]:.1f}e-3 for the rate recommended, {1000 * lost[1]:.1f}e-3 for "

@@ -300,17 +300,21 @@ def test_every_sentence_can_be_written():
     base = dict.fromkeys(RateEvidence.__dataclass_fields__, 0)
     scale = find_scale("maximize", [0.5, 0.9])
     written = set()
-    for verdict, n, kind in itertools.product(
-        ("too low", "good", "too high", "unstable", "diverged", "undetermined"), (1, 3),
-        ("n_diverged", "n_collapsed", "n_stalled", "n_failed", "n_unfinished", "n_restless", "n_scored"),
-    ):  # fmt: skip
-        for best, last, setback, grade in itertools.product((True, False), (0.0, 0.1), (0.0, 0.05), ("worse", None)):
+    kinds = ("n_diverged", "n_collapsed", "n_stalled", "n_failed", "n_unfinished", "n_restless", "n_outlying", "n_scored")
+    for verdict, n, kind, unit, gap in itertools.product(
+        ("too low", "good", "too high", "unstable", "diverged", "undetermined"), (1, 3), kinds, ("epoch", ""), (0.02, -0.02)
+    ):
+        for best, top, last, setback, grade in itertools.product(
+            (True, False), (True, False), (0.0, 0.1), (0.0, 0.05), ("worse", None)
+        ):
             e = RateEvidence(**{
-                **base, "verdict": verdict, "n_trials": n, "n_scored": n if kind in ("n_stalled", "n_restless", "n_scored") else 0,
-                kind: n, "is_best": best, "last_change": last, "setback": setback, "grade": grade, "mean": 0.9, "gap": 0.02,
-                "mean_error": 0.01, "horizon": 5.0, "unit": "epoch", "is_top": best, "best_reached": 1.0, "needs": None, "failure": "ValueError: no",
+                **base, "verdict": verdict, "n_trials": n, "n_scored": 0 if kind in ("n_failed", "n_unfinished") else n,
+                kind: n, "is_best": best, "is_top": top, "last_change": last, "setback": setback, "grade": grade, "mean": 0.9,
+                "gap": gap, "mean_error": 0.01, "horizon": 5.0, "unit": unit, "best_reached": 1.0, "needs": (7.0, 11.0),
+                "needs_reason": "", "some_learned": kind != "n_stalled", "failure": "ValueError: no",
             })  # fmt: skip
             text = sentence(e, scale)
             assert "{" not in text
+            assert unit or "epoch" not in text
             written.add(next(i for i, (predicate, _) in enumerate(TABLE) if predicate(e)))
     assert len(written) >= len(TABLE) - 2

@@ -8,7 +8,7 @@ their standard errors, and the training loss in blocks with the scatter inside t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def classify(
         last_change=float(score[-1] - score[-2]),
         last_change_error=float(np.hypot(*error[-2:])),
     )
-    return _word(evidence), asdict(evidence)
+    return _word(evidence), dict(vars(evidence))
 
 
 def _word(e: Evidence) -> str:

@@ -52,6 +52,8 @@ def mean_curve(curves: Sequence[Curve], metric: str, scale: Scale, horizon: floa
     if not finite:
         return np.empty(0), np.empty(0)
     times = finite[0][0]
+    if all(np.array_equal(times, t) for t, _ in finite[1:]):
+        return times, np.mean([y for _, y in finite], axis=0)
     for t, _ in finite[1:]:
         times = np.intersect1d(times, t)
     return times, np.mean([y[np.isin(t, times)] for t, y in finite], axis=0) if len(times) else np.empty(0)

@@ -1,0 +1,345 @@
+"""The evidence on each rate: curves read once, trials with their dynamics and scores, rates with grade and verdict.
+
+R rates, S seeds, D draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from etude.analysis import divergence, dynamics, noise
+from etude.analysis.answer import Answer, answer
+from etude.analysis.reading import RateEvidence
+from etude.analysis.scale import find_scale
+from etude.analysis.slowness import slowness
+from etude.analysis.values import Curve, Floats, TrialReading
+
+WITHIN, WORSE = 0.8, 0.9  # probabilities that make a grade
+RESTLESS = ("oscillating", "spiking")
+MOST_RATES, BINS = 60, 48  # more rates than these are put together in bins of equal width in log η
+UNFINISHED = ("pending", "running", "paused")
+
+
+@dataclass(frozen=True)
+class ReadTrial:
+    """A curve and what it was read as; ``score`` in the metric's unit, NaN where there is none."""
+
+    curve: Curve
+    reading: TrialReading
+
+    @property
+    def score(self) -> float:
+        """The objective at the horizon, in the metric's unit; NaN where there is none."""
+        return self.reading.score
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it diverged or collapsed."""
+        return self.curve.status == "diverged" or self.reading.dynamics == "collapsed"
+
+    @property
+    def learned(self) -> bool:
+        """Whether it has a score that a rate could be recommended for."""
+        return math.isfinite(self.score) and self.reading.dynamics not in ("stalled", "collapsed")
+
+
+class Readings:
+    """The curves of a study, read once: scale, dynamics and scores, from which answers and evidence are made."""
+
+    def __init__(
+        self, curves: Sequence[Curve], metric: str, direction: str, step: int, horizon: float, unit: str
+    ) -> None:
+        self.curves, self.metric, self.step, self.horizon, self.unit = curves, metric, step, horizon, unit
+        empty = np.empty(0)
+        self.scale = find_scale(
+            direction, np.concatenate([c.metrics.get(metric, empty) for c in curves] or [empty]), metric
+        )
+        self.gain, self.score_gain = self._gains()
+        self.start = next(
+            (float(c.metrics[metric][0]) for c in curves
+             if len(c.steps) and c.steps[0] == 0 and c.end_step > 0 and metric in c.metrics and np.isfinite(c.metrics[metric][0])),
+            math.nan,
+        )  # fmt: skip
+        errors = self._errors()
+        self.trials = [self._read(curve, error) for curve, error in zip(curves, errors, strict=True)]
+        self.of_rate: dict[float, list[ReadTrial]] = {}
+        for curve, reading in zip(curves, self.trials, strict=True):
+            self.of_rate.setdefault(curve.lr, []).append(ReadTrial(curve, reading))
+        evens = {
+            lr: {t.curve.seed: float(self.scale.even(t.score)) for t in trials if t.learned}
+            for lr, trials in self.of_rate.items()
+        }
+        self.outlying = noise.outlying({lr: s for lr, s in evens.items() if s})
+        self.scores = {
+            lr: kept
+            for lr, by_seed in evens.items()
+            if (kept := {seed: y for seed, y in by_seed.items() if (lr, seed) not in self.outlying})
+        }
+
+    def _gains(self) -> tuple[float, float]:
+        """Return the largest improvements over step 0, of the loss and of the objective, the units of progress.
+
+        Neither is less than a small share of where it started: 1 % of the loss, a tenth of the error, so that a study in
+        which nothing has learned does not take noise for progress. Of final values alone: how far apart they are.
+        """
+        gain, score_gain, start, final = 0.0, 0.0, 1.0, []
+        for curve in self.curves:
+            score = self.scale.sign * curve.metrics.get(self.metric, np.empty(0))
+            if len(score) < 2:
+                final += [float(value) for value in score if np.isfinite(value)]
+                continue
+            level = _level(curve)
+            if level is not None and np.isfinite(level[0]):
+                start = abs(float(level[0])) or 1.0
+                gain = max(gain, float(level[0] - np.nanmin(level)))
+            if np.isfinite(score[0]):
+                least = (0.1 if self.scale.kind == "share" else 0.01) * float(self.scale.level(abs(float(score[0]))))
+                score_gain = max(score_gain, least, float(np.nanmax(score) - score[0]))
+        if score_gain == 0 and final:
+            score_gain = max(final) - min(final)
+        return max(gain, 0.01 * start), score_gain
+
+    def _errors(self) -> list[Floats]:
+        """Return the standard errors of the objective; where a study has none, from the scatter of its best curves."""
+        given = [c.errors.get(self.metric, np.full(len(c.steps), np.nan)) for c in self.curves]
+        if any(np.isfinite(error).any() for error in given):
+            return given
+        ends: dict[float, list[tuple[float, Curve]]] = {}
+        for curve in self.curves:
+            if len(curve.steps) >= 4 and curve.status != "diverged":
+                value = curve.at(self.metric, self.step)[0]
+                if math.isfinite(value):
+                    ends.setdefault(curve.lr, []).append((float(self.scale.even(value)), curve))
+        if not ends:
+            return given
+        best = min(ends.values(), key=lambda of: float(np.mean([y for y, _ in of])))
+        evens = [self.scale.even(curve.metrics[self.metric][curve.steps > 0]) for _, curve in best]
+        relative = dynamics.own_error(evens)
+        if not math.isfinite(relative):
+            return given
+        return [
+            relative * self.scale.level(c.metrics[self.metric]) if self.metric in c.metrics else error
+            for c, error in zip(self.curves, given, strict=True)
+        ]
+
+    def _read(self, curve: Curve, error: Floats) -> TrialReading:
+        word, found = dynamics.classify(curve, self.metric, error, self.scale.sign, self.gain, self.score_gain)
+        reached = len(curve.steps) > 0 and curve.steps[-1] >= self.step and curve.status not in ("diverged", "failed")
+        score = curve.at(self.metric, self.step)[0] if reached else math.nan
+        return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=found)
+
+    def answer(self) -> Answer | None:
+        """Make the answer of the scores."""
+        return self.answer_of(self.scores, {lr: self.scale_error(lr) for lr in self.scores})
+
+    def answer_of(self, scores: Mapping[float, Mapping[int, float]], examples: Mapping[float, float]) -> Answer | None:
+        """Make the answer of other scores of the same trials, on their own even scale."""
+        barred, lost, stalled = set(), set(), set()
+        for lr, trials in self.of_rate.items():
+            gone = sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
+            still = sum(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials)
+            judged = sum(math.isfinite(t.score) or t.curve.status == "diverged" for t in trials)
+            if gone or still:
+                barred.add(lr)
+            if 2 * gone > judged:
+                lost.add(lr)
+            if 2 * still > judged:
+                stalled.add(lr)
+        return answer(scores, barred=barred, lost=lost, stalled=stalled, examples=examples)
+
+    @cached_property
+    def means(self) -> Mapping[float, float]:
+        """The mean score of each rate over the trials that learned, in the metric's unit; NaN where none did."""
+        scores = {
+            lr: [t.score for t in trials if t.curve.seed in self.scores.get(lr, ())]
+            for lr, trials in self.of_rate.items()
+        }
+        return {lr: float(np.mean(of)) if of else math.nan for lr, of in scores.items()}
+
+    def examples(self, lr: float) -> float:
+        """Return the standard error over validation examples; all seeds see the same ones, so it does not shrink with seeds."""
+        errors = [t.curve.at(self.metric, self.step)[1] for t in self.of_rate[lr] if math.isfinite(t.score)]
+        return float(np.mean(errors)) if errors else math.nan
+
+    def scale_error(self, lr: float) -> float:
+        """Return that error on the even scale."""
+        return self.examples(lr) / float(self.scale.level(self.means[lr]))
+
+    def evidence(self, made: Answer | None, best: float | None, delta: float | None) -> dict[float, RateEvidence]:
+        """Gather the evidence of every rate, graded and with its verdict."""
+        lrs = sorted(self.of_rate)
+        judged = np.array(
+            [sum(math.isfinite(t.score) or t.curve.status == "diverged" for t in self.of_rate[lr]) for lr in lrs]
+        )
+        lost = np.array([sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in self.of_rate[lr]) for lr in lrs])
+        chances = np.array(divergence.chance(np.log10(np.array(lrs, float)), lost.astype(float), judged.astype(float)))
+        gaps = None if made is None or best is None else made.gaps(self.scale)
+        regrets = None if made is None or best is None else made.loss(self.scale).mean(0)
+        means = self.means
+        candidates = [] if made is None else [made.lrs[i] for i in made.candidates]
+        top = max(candidates, key=lambda lr: (self.scale.sign * means[lr], -lr), default=None)
+        found = {}
+        for i, lr in enumerate(lrs):
+            column = made.lrs.index(lr) if made is not None and lr in made.lrs else None
+            draws = None if gaps is None or column is None or delta is None else gaps[:, column]
+            p_within = math.nan if draws is None or delta is None else float((draws < delta).mean())
+            found[lr] = self._of_rate(
+                lr, best, means, p_within, gap_error=0.0 if draws is None else float(draws.std()),
+                regret=math.nan if regrets is None or column is None else float(regrets[column]),
+                chances=chances[:, i], is_top=lr == top, made=made, column=column,
+            )  # fmt: skip
+        return self._with_verdicts(found, best, delta)
+
+    def _of_rate(
+        self, lr: float, best: float | None, means: Mapping[float, float], p_within: float, *, gap_error: float,
+        regret: float, chances: Floats, is_top: bool, made: Answer | None, column: int | None,
+    ) -> RateEvidence:  # fmt: skip
+        trials, scale = self.of_rate[lr], self.scale
+        scored = [t.score for t in trials if math.isfinite(t.score)]
+        mean = float(np.mean(scored)) if scored else math.nan
+        gap = scale.sign * (means[best] - mean) if best is not None and scored else math.nan
+        if math.isnan(p_within) and best is not None and scored:
+            p_within = 0.0  # it has a score, but none of a trial that learned: worse than what did
+        if lr == best:
+            p_within = max(p_within, WITHIN)
+        lost = any(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
+        grade = None
+        if best is not None and scored:
+            worse = 1 - p_within >= WORSE
+            grade = "within" if lr == best or (p_within >= WITHIN and not lost) else "worse" if worse else "unresolved"
+        error = math.nan
+        if made is not None and column is not None and made.noise.measured:
+            error = made.noise.sd(column) / math.sqrt(made.noise.count[column]) * float(scale.level(mean))
+        error = error if math.isfinite(error) else self.examples(lr)
+        read = [t.reading.evidence for t in trials if t.reading.dynamics is not None]
+        diverged = [t.curve.diverged_step for t in trials if t.curve.status == "diverged"]
+        return RateEvidence(
+            verdict="",
+            grade=grade,
+            n_trials=len(trials),
+            n_scored=len(scored),
+            n_diverged=len(diverged),
+            n_collapsed=sum(t.reading.dynamics == "collapsed" for t in trials),
+            n_stalled=sum(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials),
+            n_failed=sum(t.curve.status == "failed" for t in trials),
+            n_unfinished=sum(self._unfinished(t.curve) for t in trials),
+            n_restless=sum(t.reading.dynamics in RESTLESS for t in trials),
+            n_outlying=sum((lr, t.curve.seed) in self.outlying for t in trials),
+            n_agree=0,
+            diverged_step=min((one for one in diverged if one is not None), default=None),
+            mean=mean,
+            mean_error=error if math.isfinite(error) else 0.0,
+            gap=gap,
+            gap_error=gap_error,
+            p_within=p_within,
+            p_worse=1 - p_within,
+            regret=regret,
+            p_diverged=float(chances[0]),
+            p_diverged_low=float(chances[1]),
+            p_diverged_high=float(chances[2]),
+            setback=max((one["setback"] for one in read), default=0.0),
+            last_change=float(np.mean([one["last_change"] for one in read])) if read else 0.0,
+            last_change_error=float(np.mean([one["last_change_error"] for one in read])) if read else 0.0,
+            horizon=self.horizon,
+            unit=self.unit,
+            is_best=lr == best,
+            is_top=is_top,
+            some_learned=best is not None,
+            failure=next((t.curve.failure for t in trials if t.curve.failure is not None), None),
+        )  # fmt: skip
+
+    def _unfinished(self, curve: Curve) -> bool:
+        got_there = len(curve.steps) > 0 and curve.steps[-1] >= self.step
+        return curve.status in UNFINISHED and curve.end_step >= self.step and not got_there
+
+    def _with_verdicts(
+        self, evidence: Mapping[float, RateEvidence], best: float | None, delta: float | None
+    ) -> dict[float, RateEvidence]:
+        within = [lr for lr, e in evidence.items() if e.grade == "within"]
+        low, high = (min(within), max(within)) if within else (math.inf, math.inf)
+        if not within:  # no rate has learned: what never moved is below whatever broke
+            broke = [lr for lr, e in evidence.items() if e.n_lost > 0]
+            low = high = min(broke, default=math.inf)
+        done = {}
+        for lr, e in evidence.items():
+            word = _verdict(lr, e, low, high)
+            changes: dict[str, Any] = {"verdict": word, "n_agree": self._agree(lr, word, best, delta)}
+            if word == "too low" and best is not None and self.unit and e.n_stalled < e.n_scored:
+                mine, others = ([t.curve for t in self.of_rate[one] if t.learned] for one in (lr, best))
+                slow = slowness(mine, others, self.metric, self.scale, self.horizon)
+                changes |= {"best_reached": slow.reached, "needs": slow.needs, "needs_reason": slow.reason}
+            done[lr] = replace(e, **changes)
+        return done
+
+    def _agree(self, lr: float, word: str, best: float | None, delta: float | None) -> int:
+        """Count the seeds whose own result, beside the best rate's on the same seed where there is one, bears the word out."""
+        if best is None or delta is None:
+            return 0
+        of_best = {t.curve.seed: t.score for t in self.of_rate[best] if math.isfinite(t.score)}
+        count = 0
+        for trial in self.of_rate[lr]:
+            gone = trial.is_lost or (lr, trial.curve.seed) in self.outlying
+            gap = self.scale.sign * (of_best.get(trial.curve.seed, self.means[best]) - trial.score)
+            if word == "diverged":
+                count += gone
+            elif word == "good":
+                count += not gone and gap < delta
+            else:
+                count += gone or gap > delta
+        return count
+
+
+def binned(curves: Sequence[Curve]) -> tuple[list[Curve], str | None]:
+    """Put rates together where there are very many; each bin goes by the rate nearest to its middle."""
+    lrs = sorted({curve.lr for curve in curves})
+    if len(lrs) <= MOST_RATES:
+        return list(curves), None
+    x = np.log10(lrs)
+    edges = np.linspace(x[0], x[-1], BINS + 1)
+    of = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, BINS - 1)
+    middle = {int(b): float(np.mean(x[of == b])) for b in np.unique(of)}
+    name = {b: lrs[int(np.where(of == b, np.abs(x - m), np.inf).argmin())] for b, m in middle.items()}
+    bin_of = {lr: int(b) for lr, b in zip(lrs, of, strict=True)}
+    # One seed may stand for several rates of a bin: then they are runs like others, and share nothing.
+    made, used = [], set()
+    spare = -1
+    for curve in curves:
+        lr, seed = name[bin_of[curve.lr]], curve.seed
+        if (lr, seed) in used:
+            seed, spare = spare, spare - 1
+        used.add((lr, seed))
+        made.append(replace(curve, lr=lr, seed=seed))
+    width = (x[-1] - x[0]) / BINS
+    return (
+        made,
+        f"{len(lrs):,} rates in {len(name)} bins of {width:.2g} decades, each named by the rate nearest to its middle",
+    )
+
+
+def _level(curve: Curve) -> Floats | None:
+    return next(
+        (curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics and len(curve.metrics[n])), None
+    )
+
+
+def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
+    judged = e.n_diverged + e.n_scored
+    if not judged:
+        return "undetermined"
+    if 2 * e.n_lost > judged:
+        return "diverged"
+    if 2 * e.n_stalled > judged:
+        return "diverged" if lr > high else "too low"
+    if e.grade == "within":
+        return "good"
+    if e.grade == "worse" and lr < low:
+        return "too low"
+    if e.grade == "worse" and lr > high:
+        return "unstable" if e.restless or e.n_lost else "too high"
+    return "undetermined"
