@@ -16,6 +16,7 @@ NAMES = [
     "Study",
     "Task",
     "errors",
+    "judge",
     "maximize",
     "metrics",
     "minimize",

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from etude import errors
-    from etude.result import Result
+    from etude.result import Result, judge
     from etude.spec.expectation import Expectation
     from etude.spec.objective import Objective, maximize, minimize
     from etude.spec.recipe import Recipe
@@ -27,6 +27,7 @@ _HOME = {
     "Study": "etude.spec.study",
     "Task": "etude.tasks.task",
     "errors": "etude",
+    "judge": "etude.result",
     "maximize": "etude.spec.objective",
     "metrics": "etude.tasks",
     "minimize": "etude.spec.objective",
@@ -41,6 +42,7 @@ __all__ = [
     "Study",
     "Task",
     "errors",
+    "judge",
     "maximize",
     "metrics",
     "minimize",

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from etude.notation import format_rate
-from etude.result import Result, reason_of
-from etude.store import StoredTrial
+from etude.result import Result
+from etude.store import UNFINISHED, StoredTrial
 
 if TYPE_CHECKING:
     from etude.runner import Event
@@ -195,14 +195,8 @@ def print_result(console: Console, result: Result) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
-    seeds = study["seeds"]
     console.print(
-        Text(f"{study['name']}", style="bold")
-        + Text(
-            f": {study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}, {result.horizon:g} epochs, "
-            f"{len(study['lrs'])} rate{'s' * (len(study['lrs']) != 1)} × {len(seeds)} seed{'s' * (len(seeds) != 1)}, "
-            f"decided by {study_objective(result)}"
-        ),
+        Text(f"{study['name']}", style="bold") + Text(f": {_what(result)}, decided by {study_objective(result)}"),
         soft_wrap=not console.is_terminal,
     )
     console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
@@ -228,21 +222,50 @@ def print_result(console: Console, result: Result) -> None:
                 say(f"On the test set, once: rate {format_rate(trial.lr)}, seed {trial.seed}: {values}.")
     failed = [trial for trial in result.stored.trials if trial.status == "failed"]
     for trial in failed[:3]:
-        say(f"Failed: rate {format_rate(trial.lr)}, seed {trial.seed}: {reason_of(trial)}")
+        say(f"Failed: rate {format_rate(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
     if len(failed) > 3:
         say(f"… and {len(failed) - 3} more failed trials (etude show --json has them all).")
-    unfinished = [t for t in result.stored.trials if t.status in ("pending", "running", "paused")]
+    unfinished = [t for t in result.stored.trials if t.status in UNFINISHED]
     if unfinished:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
         say(f"Not finished: {counts}.")
+        for trial in unfinished[:3] if result.imported is not None else ():
+            say(f"  rate {format_rate(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
+        if result.imported is not None and len(unfinished) > 3:
+            say(f"  … and {len(unfinished) - 3} more")
     others = len(result.stored.trials) - len(result.judged)
     if others:
         say(f"Also stored: {others} trial{'s' * (others != 1)} of another horizon.")
+    for note in result.notes:
+        say(note)
     if answer.next_command:
         say(f"Next, {answer.next_reason}:")
         console.print(
             f"  {answer.next_command}", highlight=False, markup=False, soft_wrap=True
         )  # a command is not broken
+    elif answer.next_reason:
+        say(f"Next, {answer.next_reason}.")
+
+
+def _what(result: Result) -> str:
+    """Say what was trained: recipe, horizon, how many rates and seeds; of curves from elsewhere what is known of it."""
+    study = result.study
+    lrs, seeds, n_trials = len(study["lrs"]), len(study["seeds"]), len(result.judged)
+    said = []
+    if result.imported is None:
+        said += [f"{study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}"]
+    if not result.unit:
+        said += ["final values"]
+    else:
+        plural = result.imported is None or result.horizon != 1
+        horizon = f"{result.horizon:,.0f}" if result.unit == "step" else f"{result.horizon:g}"
+        said += [f"{horizon} {result.unit}{'s' * plural}"]
+    rates = f"{lrs} rate{'s' * (lrs != 1)}"
+    if result.imported is None or n_trials == lrs * seeds:
+        said += [f"{rates} × {seeds} seed{'s' * (seeds != 1)}"]
+    else:  # not every rate has every seed
+        said += [f"{rates}, {n_trials} trials"]
+    return ", ".join(said)
 
 
 def study_objective(result: Result) -> str:

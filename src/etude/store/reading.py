@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from etude.errors import StoreError
 
 DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
 FORMAT = 1
+UNFINISHED = frozenset({"pending", "running", "paused"})  # the statuses of a trial that is still to train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class StoredTrial:
     failure: str | None
     traceback: str | None
     status: str
-    evaluations: tuple[StoredEvaluation, ...] = ()
+    evaluations: Sequence[StoredEvaluation] = ()
     tests: tuple[StoredEvaluation, ...] = ()
 
     @property
