@@ -45,7 +45,7 @@ def trials(result: Result) -> pd.DataFrame:
 
 
 def evaluations(result: Result) -> pd.DataFrame:
-    """Return a row an evaluation, and for a diverged trial one more, without numbers, at the step where it diverged."""
+    """Return a row an evaluation, and where a trial diverged between two one more, without numbers, at that step."""
     all_trials = result.stored.trials
     parts = [result.columns(trial) for trial in all_trials]
     extra = [

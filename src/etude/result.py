@@ -174,13 +174,17 @@ class Result:
         metric = self.objective["metric"]
         losses = self._losses()
         none = np.empty(0)
+        # A loss that no trial has is left out: an array of NaN is no curve to tell dynamics from.
+        has_loss = self.imported is None or any(np.isfinite(self.columns(t).train_loss).any() for t in self.judged)
         curves = []
         for trial in self.judged:
             columns = Columns.of(trial.evaluations)
             if self.imported is not None:  # a gap in the objective is a missing evaluation
                 columns = columns.take(np.isfinite({**columns.metrics, "train_loss": columns.train_loss}[metric]))
             unknown = np.full(len(columns), math.nan)
-            metrics = {metric: unknown, **columns.metrics, "train_loss": columns.train_loss}
+            metrics = {metric: unknown, **columns.metrics}
+            if has_loss:
+                metrics["train_loss"] = columns.train_loss
             curves.append(
                 Curve(
                     lr=trial.lr,
@@ -320,7 +324,7 @@ class Result:
     def evaluations(self) -> pd.DataFrame:
         """A row an evaluation: lr, seed, step, epoch, train_loss, a column a metric, and ``<metric>_se`` for its error.
 
-        A diverged trial ends with a row at the step where its loss stopped being finite, without numbers. For curves from
+        A diverged trial ends with a row at the step where its loss stopped being finite, without it. For curves from
         elsewhere ``epoch`` is NaN where it is not known; final values alone have neither step nor epoch.
         """
         from etude import frames
