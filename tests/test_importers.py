@@ -306,6 +306,13 @@ def test_parquet_without_its_engine_says_what_to_install(tmp_path, monkeypatch):
         imported(path)
 
 
+def test_a_data_frame_may_be_empty():
+    with pytest.raises(DataError, match="the data frame: there are no columns"):
+        imported(pd.DataFrame())
+    with pytest.raises(DataError, match="the data frame: there are no rows below the header"):
+        imported(pd.DataFrame({"lr": [], "val_loss": []}))
+
+
 def test_only_paths_and_data_frames():
     with pytest.raises(SpecError, match="expected a path or a pandas data frame, got dict"):
         imported({"lr": [1]})

@@ -148,8 +148,6 @@ class Result:
 
     def analyse(self) -> Mapping[str, Any]:
         """Judge anew, from the records."""
-        from dataclasses import asdict
-
         from etude.analysis import analyse
 
         made = analyse(
@@ -162,7 +160,7 @@ class Result:
             # MERGE: unit=self.unit,
             expected={float(lr): what for lr, what in self.study["expect"].items()},
         )
-        plain: Mapping[str, Any] = store.plain(asdict(made))
+        plain: Mapping[str, Any] = store.plain(made)
         return plain
 
     def _curves(self) -> list[Any]:

@@ -196,6 +196,8 @@ def _check(
     again = next((column for column in columns if columns.count(column) > 1), None)
     if again is not None:
         raise DataError(f"{source}: two columns are called {again!r}")
+    if not columns:
+        raise DataError(f"{source}: there are no columns")
     if names.lr not in columns:
         raise DataError(f"{source}: no column {names.lr!r}{_near(names.lr, 'lr', columns)}; say --lr COLUMN")
     for field in ("seed", "step", "epoch"):

@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +246,13 @@ def finite(value: float | None) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """Return the value as JSON knows it: NaN and infinities as null, tuples as lists."""
+    """Return the value as JSON knows it: NaN and infinities as null, tuples as lists, dataclasses as tables."""
     if isinstance(value, float):
         return finite(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
