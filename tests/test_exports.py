@@ -18,6 +18,7 @@ NAMES = [
     "Task",
     "compare",
     "errors",
+    "judge",
     "maximize",
     "metrics",
     "minimize",

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from etude import errors
     from etude.comparison import Comparison, compare
-    from etude.result import Result
+    from etude.result import Result, judge
     from etude.spec.expectation import Expectation
     from etude.spec.objective import Objective, maximize, minimize
     from etude.spec.recipe import Recipe
@@ -30,6 +30,7 @@ _HOME = {
     "Task": "etude.tasks.task",
     "compare": "etude.comparison",
     "errors": "etude",
+    "judge": "etude.result",
     "maximize": "etude.spec.objective",
     "metrics": "etude.tasks",
     "minimize": "etude.spec.objective",
@@ -46,6 +47,7 @@ __all__ = [
     "Task",
     "compare",
     "errors",
+    "judge",
     "maximize",
     "metrics",
     "minimize",

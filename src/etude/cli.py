@@ -113,11 +113,7 @@ def show(
     objective: ObjectiveOption = None,
 ) -> None:
     """Print what a run says: verdicts, evidence, recommendation."""
-    result = _load(run, objective)
-    if as_json:
-        print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
-    else:
-        _print_result(result)
+    _tell(_load(run, objective), as_json)
 
 
 @app.command()
@@ -134,8 +130,53 @@ def plot(
 
     if out is not None and format is not None and out.suffix.lower() != f".{format.lower()}":
         raise SpecError(f"plot: --format says {format} and --out {out.name}; leave one of them out")
-    result = _load(run, objective)
-    print(figures.save(result, figure, out or result.directory / FIGURES / f"{figure}.{format or 'png'}"))
+    directory = _latest(run)
+    result = _load(directory, objective)
+    print(figures.save(result, figure, out or directory / FIGURES / f"{figure}.{format or 'png'}"))
+
+
+@app.command()
+def judge(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A CSV, gzipped CSV or Parquet file, or a folder of TensorBoard logs."),
+    ],
+    objective: ObjectiveOption = None,
+    margin: Annotated[float | None, typer.Option(help="The practical difference δ, in the metric's unit.")] = None,
+    lr: Annotated[str, typer.Option(metavar="COLUMN", help="The learning rate's column.")] = "lr",
+    seed: Annotated[str, typer.Option(metavar="COLUMN", help="The seed's column.")] = "seed",
+    step: Annotated[str, typer.Option(metavar="COLUMN", help="The step's column.")] = "step",
+    epoch: Annotated[str, typer.Option(metavar="COLUMN", help="The epoch's column.")] = "epoch",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, format 1.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for the figures; none are drawn if not said.")] = None,
+    format: Annotated[str, typer.Option(help="The figures' format: png, svg or pdf.")] = "png",
+) -> None:
+    """Judge curves that were trained elsewhere: the same table, JSON and figures, without training."""
+    from etude import result as results
+
+    made = results.judge(source, objective, lr=lr, seed=seed, step=step, epoch=epoch, margin=margin)
+    if out is not None:
+        from etude.present import figures
+
+        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.FIGURES]
+    _tell(made, as_json)
+    if out is not None and not as_json:
+        for picture in pictures:
+            print(f"Picture: {picture}")
+
+
+@app.command()
+def export(
+    run: Run = None,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="csv, parquet or json.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="The folder to write to; the current one if not said.")] = None,
+) -> None:
+    """Write a run's tables: trials, evaluations, rates and steps as CSV or Parquet, or the result as JSON."""
+    from etude import export as exporting
+    from etude.result import Result
+
+    for path in exporting.export(Result.load(_latest(run)), to, out or Path()):
+        print(path)
 
 
 @app.command()
@@ -161,7 +202,9 @@ def compare(
     else:
         from etude.present import figures
 
-        picture = figures.save_comparison(made, out or made.results[0].directory / FIGURES / "compare.png")
+        first = made.results[0].directory
+        assert first is not None  # they were named by their directories
+        picture = figures.save_comparison(made, out or first / FIGURES / "compare.png")
     if as_json:
         print(json.dumps(made.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
         return
@@ -307,11 +350,19 @@ def _carry_out(
         _print_result(result)
     from etude.present import figures
 
+    assert result.directory is not None  # it was just written
     picture = figures.save(result, "curves", result.directory / FIGURES / "curves.png")
     if not quiet:
         print(f"Picture: {picture}")
     if result.counts.get("failed"):
         raise typer.Exit(1)
+
+
+def _tell(result: Result, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        _print_result(result)
 
 
 def _print_result(result: Result) -> None:

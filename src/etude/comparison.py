@@ -103,7 +103,8 @@ def _read(run: Result | str | Path, objective: Mapping[str, Any] | None) -> Resu
 
 
 def _names(results: Sequence[Result]) -> tuple[str, ...]:
-    paths = [result.directory.absolute() for result in results]
+    # Curves from elsewhere have no directory, and go by their file's name.
+    paths = [(result.directory or Path(result.study["name"])).absolute() for result in results]
     twice = next((result.directory for result, path in zip(results, paths, strict=True) if paths.count(path) > 1), None)
     if twice is not None:
         raise SpecError(f"compare: expected different runs, got {twice} twice")

@@ -1,4 +1,4 @@
-"""How a learning rate is written, everywhere."""
+"""How learning rates and times are written, everywhere."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def format_rate(lr: float) -> str:
 def rate_text(lr: float) -> str:
     """Write a rate for reading, three digits of it: ``2.51e-4`` where somebody's grid has 2.5118864315e-4."""
     return format_rate(float(f"{lr:.3g}"))
+
+
+def time_text(time: float, unit: str) -> str:
+    """Write ``5 epochs``, ``1 epoch``, ``0.1 epochs``, ``20,000 steps``."""
+    return f"{time:,.10g} {unit}{'' if time == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""A Result: the records of a run directory, and what the analysis says of them. Neither torch nor NumPy at import.
+"""A Result: records from a run directory or from elsewhere, and what the analysis says. Neither torch nor NumPy at import.
 
 Verdicts are stored by the runner with the version of the analysis that made them; where they are stale (another version,
 newer results, another objective) they are made anew here, in memory.
@@ -22,16 +22,26 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import pandas as pd
 
+    from etude.columns import Columns
+    from etude.importers import Imported
+    from etude.spec.objective import Objective
+
 ANALYSIS_VERSION = "2"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
+ADAMW_DECAY = 0.01  # of torch.optim.AdamW where the recipe does not say; a test holds it against the class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommended:
-    """The rate to train with, or None and the ``reason``; ``next_command`` is the one run that would teach most."""
+    """The rate to train with, or None and the ``reason``; ``next_command`` is the one run that would teach most.
+
+    ``optimum_interval`` holds the best rate with 95 %; an end that ``interval_open`` names (low, high) is only the end of the
+    rates tried. For curves from elsewhere there is no command: ``next_reason`` says which rates or seeds to train.
+    """
 
     lr: float | None
     optimum_interval: tuple[float, float] | None
+    interval_open: tuple[str, ...]
     bracket: tuple[float, float] | None
     within_margin: tuple[float, ...]
     edge: str | None
@@ -46,11 +56,16 @@ class Recommended:
 
 @dataclass(frozen=True)
 class Result:
-    """What a person holds of a run: `trials`, `rates`, `evaluations` (data frames), `recommendation`, `plot`, `to_dict`."""
+    """What a person holds of a study: `recommendation`, `plot`, `to_dict`; `trials`, `rates`, `evaluations` and `steps`
+    are data frames.
 
-    directory: Path
+    ``directory`` is None for curves from elsewhere, which have ``imported`` instead.
+    """
+
+    directory: Path | None
     stored: Stored = field(repr=False)
     objective: Mapping[str, Any]
+    imported: Imported | None = field(default=None, repr=False)
 
     @classmethod
     def load(cls, directory: str | Path, objective: Mapping[str, Any] | None = None) -> Result:
@@ -67,6 +82,11 @@ class Result:
             raise SpecError(f"study.objective: no metric {metric!r} was recorded{nearest(metric, known)}")
         return result
 
+    @classmethod
+    def of(cls, imported: Imported) -> Result:
+        """Hold curves that were trained elsewhere."""
+        return cls(None, imported.stored, imported.stored.study["objective"], imported)
+
     @property
     def study(self) -> Mapping[str, Any]:
         """The study as stored: task, recipe, lrs, seeds, epochs, …"""
@@ -74,12 +94,34 @@ class Result:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
+        """Optimizer steps in an epoch; raises `SpecError` for curves from elsewhere, where that is not known."""
+        if self.imported is not None:
+            raise SpecError("result.steps_per_epoch: not known of curves that were trained elsewhere")
         return int(self.stored.identity["steps_per_epoch"])
+
+    @property
+    def unit(self) -> str:
+        """What the horizon is counted in: ``epoch``, ``step``, or nothing where only final values are known."""
+        return "epoch" if self.imported is None else self.imported.unit
+
+    @cached_property
+    def horizon_step(self) -> int:
+        """The step that the horizon ends with."""
+        if self.imported is not None:
+            ends = self.imported.ends
+            return ends[self.horizon] if self.horizon in ends else ends[None]
+        from etude.engine.history import step_of
+
+        return step_of(self.horizon, self.steps_per_epoch)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What cannot be told from the records, and what else the analysis has to say."""
+        return (*(() if self.imported is None else self.imported.notes), *self.analysis.get("notes", ()))
 
     @cached_property
     def horizon(self) -> float:
-        """The largest number of epochs that all rates were asked for.
+        """The largest number of epochs (of ``unit``) that all rates were asked for.
 
         With a schedule that depends on it, the largest one that all rates have trials of, else that most of them have.
         """
@@ -109,10 +151,7 @@ class Result:
 
     def analyse(self) -> Mapping[str, Any]:
         """Judge anew, from the records."""
-        from dataclasses import asdict
-
         from etude.analysis import analyse
-        from etude.engine.history import step_of
 
         made = analyse(
             self._curves(),
@@ -120,45 +159,106 @@ class Result:
             direction=self.objective["direction"],
             margin=self.objective["margin"],
             horizon=self.horizon,
-            horizon_step=step_of(self.horizon, self.steps_per_epoch),
+            horizon_step=self.horizon_step,
+            unit=self.unit,
+            second=self._second(),
+            weight_decay=self._weight_decay(),
+            steps_per_epoch=None if self.imported is not None else self.steps_per_epoch,
             expected={float(lr): what for lr, what in self.study["expect"].items()},
         )
-        plain: Mapping[str, Any] = store.plain(asdict(made))
+        plain: Mapping[str, Any] = store.plain(made)
         return plain
+
+    def _second(self) -> tuple[str, str] | None:
+        """Choose the metric for a second opinion: the loss beside another objective, the accuracy beside the loss."""
+        known = {name for trial in self.judged for e in trial.evaluations[-1:] for name in e.metrics}
+        for metric, direction in (("val_loss", "minimize"), ("val_accuracy", "maximize")):
+            if metric in known and metric != self.objective["metric"]:
+                return metric, direction
+        return None
+
+    def _weight_decay(self) -> float | None:
+        """Return the weight decay of an optimizer that decouples it from the gradient, so that it acts as η·λ; else None."""
+        recipe = self.study.get("recipe") or {}
+        if self.imported is not None or recipe.get("optimizer") != "adamw":
+            return None
+        return float((recipe.get("optimizer_options") or {}).get("weight_decay", ADAMW_DECAY))
 
     def _curves(self) -> list[Any]:
         import numpy as np
 
         from etude.analysis import Curve
+        from etude.columns import Columns
 
-        steps = store.read_steps(self.directory)
+        metric = self.objective["metric"]
+        losses = self._losses()
+        none = np.empty(0)
+        # A loss that no trial has is left out: an array of NaN is no curve to tell dynamics from.
+        has_loss = self.imported is None or any(np.isfinite(self.columns(t).train_loss).any() for t in self.judged)
         curves = []
         for trial in self.judged:
-            evaluations = trial.evaluations
-            names = sorted({name for e in evaluations for name in e.metrics} | {self.objective["metric"]})
-            nan = math.nan
-            metrics = {n: np.array([e.metrics.get(n, nan) for e in evaluations], float) for n in names}
-            metrics["train_loss"] = np.array(
-                [nan if e.train_loss is None else e.train_loss for e in evaluations], float
-            )
-            errors = {n: np.array([e.standard_errors.get(n, nan) for e in evaluations], float) for n in metrics}
-            loss = np.frombuffer(steps.get(trial.id, {}).get("loss", b""), "<f4").astype(float)
+            columns = Columns.of(trial.evaluations)
+            if self.imported is not None:  # a gap in the objective is a missing evaluation
+                columns = columns.take(np.isfinite({**columns.metrics, "train_loss": columns.train_loss}[metric]))
+            unknown = np.full(len(columns), math.nan)
+            metrics = {metric: unknown, **columns.metrics}
+            if has_loss:
+                metrics["train_loss"] = columns.train_loss
             curves.append(
                 Curve(
                     lr=trial.lr,
                     seed=trial.seed,
                     status=trial.status,
-                    steps=np.array([e.step for e in evaluations], int),
-                    epochs=np.array([e.epoch for e in evaluations], float),
+                    steps=columns.steps,
+                    epochs=columns.epochs,
                     metrics=metrics,
-                    errors=errors,
-                    loss=loss,
+                    errors={name: columns.errors.get(name, unknown) for name in metrics},
+                    loss=losses.get(trial.id, none),
                     end_step=trial.end_step,
                     diverged_step=trial.diverged,
                     failure=trial.failure,
                 )
             )
         return curves
+
+    def _losses(self) -> Mapping[int, Any]:
+        """Return the training loss by step, by trial id."""
+        import numpy as np
+
+        if self.imported is not None:
+            return self.imported.losses
+        assert self.directory is not None
+        steps = store.read_steps(self.directory)
+        return {trial: np.frombuffer(of["loss"], "<f4").astype(float) for trial, of in steps.items()}
+
+    def columns(self, trial: StoredTrial) -> Columns:
+        """Return a trial's evaluations as arrays."""
+        from etude.columns import Columns
+
+        return Columns.of(trial.evaluations)
+
+    def reason(self, trial: StoredTrial) -> str | None:
+        """Say why a trial has the status it has, where there is something to say."""
+        if self.imported is None:
+            return reason_of(trial)
+        if trial.diverged is not None:
+            return (
+                f"not finite from {self.unit} {self.ended(trial):g} on"
+                if self.unit
+                else "its final value is not finite"
+            )
+        if trial.status in store.UNFINISHED:
+            places = self.columns(trial).epochs
+            return f"ends at {self.unit} {places[-1] if len(places) else trial.step:g} of {trial.epochs:g}"
+        return None
+
+    def ended(self, trial: StoredTrial) -> float | None:
+        """Return the place (in ``unit``) at which a trial diverged, or None."""
+        if trial.diverged is None:
+            return None
+        if self.imported is not None:
+            return self.imported.ended[trial.id]
+        return trial.diverged / self.steps_per_epoch
 
     @cached_property
     def recommendation(self) -> Recommended:
@@ -169,6 +269,7 @@ class Result:
         return Recommended(
             lr=made["lr"],
             optimum_interval=None if interval is None else (interval[0], interval[1]),
+            interval_open=tuple(made["interval_open"]),
             bracket=None if bracket is None else (bracket[0], bracket[1]),
             within_margin=tuple(made["within_margin"]),
             edge=made["edge"],
@@ -177,9 +278,24 @@ class Result:
             estimate=made["estimate"],
             reason=made["reason"],
             conclusion=made["conclusion"],
-            next_command=None if next_run is None else self._command(next_run),
-            next_reason=None if next_run is None else next_run["why"],
+            next_command=None if next_run is None or self.imported is not None else self._command(next_run),
+            next_reason=None if next_run is None else self._next_reason(next_run),
         )
+
+    def _next_reason(self, next_run: Mapping[str, Any]) -> str:
+        """Say why the next run would teach something; without a command also what to train."""
+        from etude.notation import format_rate
+
+        why: str = next_run["why"]
+        if self.imported is None:
+            return why
+        lrs, seeds = [format_rate(lr) for lr in next_run["lrs"]], next_run["seeds"]
+        if lrs:
+            return f"train the rate{'s' * (len(lrs) > 1)} {', '.join(lrs)}: {why}"
+        if seeds:
+            return f"train more seeds, {seeds} in all: {why}"
+        unfinished = sum(count for status, count in self.counts.items() if status in store.UNFINISHED)
+        return f"train the {unfinished} trial{'s' * (unfinished != 1)} that end before the others to the end"
 
     def _command(self, next_run: Mapping[str, Any]) -> str:
         from etude.notation import format_rate
@@ -209,47 +325,45 @@ class Result:
     @property
     def complete(self) -> bool:
         """Whether no trial is left to train."""
-        return not set(self.counts) & {"pending", "running", "paused"}
+        return not set(self.counts) & store.UNFINISHED
 
     @property
     def chosen_on_test_set(self) -> str | None:
         """Name the test data that the rates are chosen on, where that is so; None where held-out data choose."""
-        said: str | None = self.stored.identity["task"]["chosen_on_test_set"]
+        said: str | None = self.stored.identity.get("task", {}).get("chosen_on_test_set")
         return said
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row a trial."""
-        import pandas as pd
+        """A row a trial: status, dynamics, score at the horizon."""
+        from etude import frames
 
-        return pd.DataFrame(
-            [{key: value for key, value in t.items() if key != "evaluations"} for t in self.to_dict()["trials"]]
-        )
+        return frames.trials(self)
 
     @property
     def evaluations(self) -> pd.DataFrame:
-        """A row an evaluation, a column a metric."""
-        import pandas as pd
+        """A row an evaluation: lr, seed, step, epoch, train_loss, a column a metric, and ``<metric>_se`` for its error.
 
-        return pd.DataFrame(
-            [
-                {"lr": t.lr, "seed": t.seed, "step": e.step, "epoch": e.epoch, "train_loss": e.train_loss, **e.metrics}
-                for t in self.stored.trials
-                for e in t.evaluations
-            ]
-        )
+        A diverged trial ends with a row at the step where its loss stopped being finite, without it. For curves from
+        elsewhere ``epoch`` is NaN where it is not known; final values alone have neither step nor epoch.
+        """
+        from etude import frames
+
+        return frames.evaluations(self)
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """A row a step of a trial: loss, gradient norm, update-to-weight ratio."""
+        from etude import frames
+
+        return frames.steps(self)
 
     @property
     def rates(self) -> pd.DataFrame:
         """A row a rate: verdict, grade, reason, and the evidence."""
-        import pandas as pd
+        from etude import frames
 
-        rows = [
-            {"lr": r["lr"], "verdict": r["verdict"], "grade": r["grade"], "reason": r["reason"],
-             **{k: v for k, v in r["evidence"].items() if k not in ("verdict", "grade")}}
-            for r in self.analysis["rates"]
-        ]  # fmt: skip
-        return pd.DataFrame(rows)
+        return frames.rates(self)
 
     def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
         """Draw a figure, ``curves`` or ``rates``, on Matplotlib axes (``curves`` takes two) and return them."""
@@ -260,6 +374,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values, format 1: what ``etude show --json`` prints."""
         dynamics = {(t["lr"], t["seed"]): t["dynamics"] for t in self.analysis["trials"]}
+        judged = {t.id for t in self.judged}
         objective = {
             **self.objective,
             "margin": self.analysis["margin"],
@@ -269,13 +384,13 @@ class Result:
         made: dict[str, Any] = store.plain(
             {
                 "format": JSON_FORMAT,
-                "study": {**self.study, "horizon": self.horizon, "objective": objective},
+                "study": {**self.study, "horizon": self.horizon, "unit": self.unit, "objective": objective},
                 "trials": [
                     {
-                        "lr": t.lr, "seed": t.seed, "horizon": t.horizon, "status": t.status, "reason": reason_of(t),
-                        "dynamics": dynamics.get((t.lr, t.seed)) if t in self.judged else None,
+                        "lr": t.lr, "seed": t.seed, "horizon": t.horizon, "status": t.status, "reason": self.reason(t),
+                        "dynamics": dynamics.get((t.lr, t.seed)) if t.id in judged else None,
                         "step": t.step, "end_step": t.end_step, "wall_s": t.wall_s,
-                        "evaluations": [_evaluation(e) for e in t.evaluations],
+                        "evaluations": [_evaluation(e, self.unit) for e in t.evaluations],
                         "tests": [{"step": e.step, "metrics": e.metrics, "standard_errors": e.standard_errors} for e in t.tests],
                     }
                     for t in self.stored.trials
@@ -287,10 +402,13 @@ class Result:
                 "recommendation": {
                     key: getattr(answer, key)
                     for key in (
-                        "lr", "optimum_interval", "bracket", "within_margin", "edge", "provisional", "provisional_reason",
-                        "estimate", "reason", "conclusion", "next_command",
+                        "lr", "optimum_interval", "interval_open",
+                        "bracket", "within_margin", "edge", "provisional", "provisional_reason",
+                        "estimate", "reason", "conclusion", "next_command", "next_reason",
                     )
                 },
+                **{name: self.analysis[name] for name in ("noise", "response", "sensitivity", "seed_plan", "second_opinion")},
+                "notes": list(self.notes),
                 "environment": self.stored.environments[-1] if self.stored.environments else {},
             }
         )  # fmt: skip
@@ -303,16 +421,36 @@ def reason_of(trial: StoredTrial) -> str | None:
         return trial.failure
     if trial.diverged is not None:
         return f"the loss stopped being finite at step {trial.diverged}"
-    if trial.status in ("running", "paused", "pending"):
+    if trial.status in store.UNFINISHED:
         return f"step {trial.step} of {trial.end_step}"
     return None
 
 
-def _evaluation(e: store.StoredEvaluation) -> dict[str, Any]:
+def _evaluation(e: store.StoredEvaluation, unit: str) -> dict[str, Any]:
     return {
-        "step": e.step,
-        "epoch": e.epoch,
+        "step": e.step if unit else None,
+        "epoch": e.epoch if unit == "epoch" else None,
         "train_loss": e.train_loss,
         "metrics": e.metrics,
         "standard_errors": e.standard_errors,
     }
+
+
+def judge(
+    source: Any, objective: str | Objective | None = None, *, lr: str = "lr", seed: str = "seed", step: str = "step",
+    epoch: str = "epoch", margin: float | None = None,
+) -> Result:  # fmt: skip
+    """Judge curves that were trained elsewhere: a result as a run has one, without training.
+
+    ``source`` is a CSV (plain or gzipped), a Parquet file, a folder of TensorBoard logs or a pandas data frame, with a
+    row an evaluation: the rate, and any of seed, step or epoch, ``train_loss``, ``val_*``; ``lr`` to ``epoch`` say what
+    the columns are called. ``objective`` is what decides (``val_loss``, ``max:val_f1``); if not said ``val_accuracy``,
+    else ``val_loss``, else the first ``val_*`` whose direction is known, else ``train_loss``.
+
+    Raises `DataError` for what cannot be read or is malformed, `SpecError` for a column or an objective that is not
+    there, or whose direction is not known.
+    """
+    from etude import importers
+
+    names = importers.Names(lr=lr, seed=seed, step=step, epoch=epoch)
+    return Result.of(importers.arrange(importers.read_table(source, objective, margin, names)))

@@ -300,9 +300,22 @@ def test_every_sentence_can_be_written():
     base = dict.fromkeys(RateEvidence.__dataclass_fields__, 0)
     scale = find_scale("maximize", [0.5, 0.9])
     written = set()
-    kinds = ("n_diverged", "n_collapsed", "n_stalled", "n_failed", "n_unfinished", "n_restless", "n_outlying", "n_scored")
+    kinds = (
+        "n_diverged",
+        "n_collapsed",
+        "n_stalled",
+        "n_failed",
+        "n_unfinished",
+        "n_restless",
+        "n_outlying",
+        "n_scored",
+    )
     for verdict, n, kind, unit, gap in itertools.product(
-        ("too low", "good", "too high", "unstable", "diverged", "undetermined"), (1, 3), kinds, ("epoch", ""), (0.02, -0.02)
+        ("too low", "good", "too high", "unstable", "diverged", "undetermined"),
+        (1, 3),
+        kinds,
+        ("epoch", ""),
+        (0.02, -0.02),
     ):
         for best, top, last, setback, grade in itertools.product(
             (True, False), (True, False), (0.0, 0.1), (0.0, 0.05), ("worse", None)

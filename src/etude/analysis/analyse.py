@@ -20,6 +20,7 @@ from etude.analysis.reading import RateEvidence, sentence
 from etude.analysis.recommend import Case, nothing, recommend, seed_plan
 from etude.analysis.scale import find_scale
 from etude.analysis.sensitivity import sensitivity
+from etude.analysis.summary import summary
 from etude.analysis.values import (
     Analysis,
     Curve,
@@ -88,6 +89,9 @@ def analyse(
         for lr, e in evidence.items()
         if e.n_scored + e.n_diverged
     }
+    seen, cost = _noise(made, pick, study), sensitivity(made, best, never, study.start, study.scale)
+    other = None if second is None or best is None else _second(study, second, best, evidence)
+    notes = _notes(curves, weight_decay, steps_per_epoch)
     return Analysis(
         margin=delta,
         margin_source=source,
@@ -97,13 +101,14 @@ def analyse(
         ),
         rates=rates,
         recommendation=recommendation,
-        noise=_noise(made, pick, study),
+        noise=seen,
         response=response,
-        sensitivity=sensitivity(made, best, never, study.start, study.scale),
+        sensitivity=cost,
         seed_plan=plan,
-        second_opinion=None if second is None or best is None else _second(study, second, best, evidence),
+        second_opinion=other,
         binned=bins,
-        notes=_notes(curves, weight_decay, steps_per_epoch),
+        summary=tuple(summary(study.scale, evidence, recommendation, response, seen, cost, plan, other)),
+        notes=notes if bins is None else (f"There are very many rates: {bins}.", *notes),
     )
 
 
@@ -171,9 +176,9 @@ def _notes(curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch:
         else f" ({_figure(steps[0] / steps_per_epoch)} to {_figure(steps[-1] / steps_per_epoch)} epochs)"
     )
     return (
-        f"weights decay by η·λ a step, with λ = {weight_decay:g} at every rate: the sweep of η also sweeps the timescale 1/(ηλ), "
+        f"Weights decay by η·λ a step, with λ = {weight_decay:g} at every rate: the sweep of η also sweeps the timescale 1/(ηλ), "
         f"from {_figure(steps[0])} steps at {rate_text(lrs[0])} to {_figure(steps[-1])} at {rate_text(lrs[-1])}{in_epochs}; "
-        "a weight decay in proportion to 1/η would hold it",
+        "a weight decay in proportion to 1/η would hold it.",
     )
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import special
 
 from etude.analysis.scale import Scale, find_scale
-from etude.notation import format_rate
+from etude.notation import rate_text
 
 Interval = tuple[float, float]
 LEVEL = 0.95
@@ -256,7 +256,7 @@ def _run_sentence(run: Run, n_seeds: int, scale: Scale) -> str:
     estimate = _estimate(run)
     if run.lr is None or estimate is None:
         return f"{run.name} has no rate to recommend."
-    text = f"{run.name}: {format_rate(run.lr)} reaches {scale.text(estimate)}"
+    text = f"{run.name}: {rate_text(run.lr)} reaches {scale.text(estimate)}"
     if run.standard_error:
         text += f" ± {scale.gap_text(run.standard_error)}"
     return f"{text} ({_count(n_seeds, 'seed')}, {_count(len(run.scores), 'rate')})."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from etude.analysis.scale import Scale
+from etude.notation import time_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +132,6 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
     if judged > 1 and e.verdict in AGREED:
         text += f" {e.n_agree} of {judged} seeds agree."
     return text
-
-
-def time_text(time: float, unit: str) -> str:
-    """Write ``5 epochs``, ``1 epoch``, ``0.1 epochs``, ``20,000 steps``."""
-    return f"{time:,.10g} {unit}{'' if time == 1 else 's'}"
 
 
 def _earlier(e: RateEvidence) -> str:

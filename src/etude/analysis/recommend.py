@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from etude.analysis.answer import Answer
-from etude.analysis.reading import RateEvidence, time_text
+from etude.analysis.reading import RateEvidence
 from etude.analysis.scale import Scale
 from etude.analysis.values import NextRun, RateReading, Recommendation, Response, SeedPlan
-from etude.notation import rate_text
+from etude.notation import rate_text, time_text
 
 COARSE = 0.4  # decades between tried rates from which on a rate in between is worth a run
 SETTLED = 0.95  # chance that the pick is within δ of the best from which on another run would teach little

@@ -185,7 +185,11 @@ class SecondOpinion:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """All that is said of a study. ``binned`` says how rates were put together where there are very many, else None."""
+    """All that is said of a study.
+
+    ``summary`` says the main of it in lines; ``binned`` how rates were put together where there are very many, else None;
+    ``notes`` what else is to be known.
+    """
 
     margin: float | None
     margin_source: str
@@ -199,4 +203,5 @@ class Analysis:
     seed_plan: SeedPlan | None = None
     second_opinion: SecondOpinion | None = None
     binned: str | None = None
+    summary: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

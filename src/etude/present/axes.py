@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
-from etude.notation import format_rate
+from etude.notation import format_rate, rate_text
 from etude.present import palette
 
 if TYPE_CHECKING:
@@ -143,11 +143,6 @@ def draw_rate_axis(ax: Axes, lrs: Sequence[float]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("learning rate η", color=palette.INK)
-
-
-def rate_text(lr: float) -> str:
-    """Write a rate for a label: to three digits, where more would not be typed."""
-    return format_rate(float(f"{lr:.3g}"))
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -5,15 +5,14 @@ E evaluations.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from etude.notation import format_rate
+from etude.notation import format_rate, rate_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -30,7 +29,10 @@ LABEL_GAP = 0.055  # of the axes' height, between two labels
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One rate in one panel: ``x`` epochs (E,), mean over seeds, lowest and highest; ``ended`` where seeds diverged."""
+    """One rate in one panel: ``x`` epochs, mean over seeds, lowest and highest (E,); ``ended`` where seeds diverged.
+
+    Curves from elsewhere may be counted in steps instead of epochs.
+    """
 
     lr: float
     x: Floats
@@ -56,7 +58,7 @@ class Panel:
 def panels(result: Result) -> tuple[Panel, Panel]:
     """Collect the two panels' data from the records."""
     metric = result.objective["metric"]
-    name = metric.removeprefix("val_").replace("_", " ")
+    name = metric.removeprefix("val_").replace("_", " ").replace("$", r"\$")  # Matplotlib reads $…$ as mathematics
     where = "Validation " if metric.startswith("val_") else ""
     return (
         _panel(result, "train_loss", "Training Loss Curve", "training loss"),
@@ -83,28 +85,36 @@ def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
 
 
 def _line(result: Result, lr: float, metric: str) -> Line | None:
-    by_epoch: dict[float, list[float]] = {}
-    ended, seeds = [], 0
+    ended, xs, ys, seeds = [], [], [], 0
     for trial in result.judged:
         if trial.lr != lr:
             continue
         seeds += 1
-        if trial.diverged is not None:
-            ended.append(trial.diverged / result.steps_per_epoch)
-        for e in trial.evaluations:
-            value = e.train_loss if metric == "train_loss" else e.metrics.get(metric)
-            if e.step and value is not None and math.isfinite(value):
-                by_epoch.setdefault(e.epoch, []).append(value)
-    if not by_epoch and not ended:
+        place = result.ended(trial)
+        if place is not None:
+            ended.append(place)
+        columns = result.columns(trial)
+        values = columns.train_loss if metric == "train_loss" else columns.metrics.get(metric)
+        if values is not None:
+            shown = (columns.steps > 0) & np.isfinite(values)
+            xs.append(columns.epochs[shown])
+            ys.append(values[shown])
+    x, place_of = np.unique(np.concatenate([np.empty(0), *xs]), return_inverse=True)
+    if not len(x) and not ended:
         return None
-    x = np.array(sorted(by_epoch))
-    values = [by_epoch[epoch] for epoch in x]
+    y = np.concatenate([np.empty(0), *ys])
+    low, high = np.full(len(x), np.inf), np.full(len(x), -np.inf)
+    np.minimum.at(low, place_of, y)
+    np.maximum.at(high, place_of, y)
+    # Divided before they are added, so that losses near the end of what floats hold do not overflow.
+    share = 1 / np.bincount(place_of, minlength=len(x))[place_of]
+    mean = np.bincount(place_of, weights=y * share, minlength=len(x)).astype(float)
     return Line(
         lr=lr,
         x=x,
-        mean=np.array([np.mean(v) for v in values]),
-        low=np.array([min(v) for v in values]),
-        high=np.array([max(v) for v in values]),
+        mean=mean,
+        low=low,
+        high=high,
         ended=tuple(sorted(ended)),
         n_seeds=seeds,
     )
@@ -116,14 +126,16 @@ def draw(axes: Sequence[Axes], result: Result) -> None:
     lrs = sorted({line.lr for panel in both for line in panel.lines})
     colours = palette.colours(lrs) if lrs else {}
     for ax, panel in zip(axes, both, strict=True):
-        draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon)
+        draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon, unit=result.unit)
     if len(lrs) > MOST_LABELS:
         _colour_bar(axes, lrs)
 
 
-def draw_panel(ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: float | None, horizon: float) -> None:
+def draw_panel(
+    ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: float | None, horizon: float, unit: str = "epoch"
+) -> None:
     """Draw one panel: mean lines with the seeds' band, diverged rates to where they ended and marked."""
-    _frame(ax, panel, horizon)
+    _frame(ax, panel, horizon, unit)
     labels: list[tuple[float, float, Line]] = []
     for line in panel.lines:
         colour, chosen = colours[line.lr], line.lr == best
@@ -147,18 +159,20 @@ def draw_panel(ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: fl
     _label(ax, labels, colours, best)
 
 
-def _frame(ax: Axes, panel: Panel, horizon: float) -> None:
+def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
     ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
-    ax.set_xlabel("epoch", color=palette.INK)
+    ax.set_xlabel(unit or "final values", color=palette.INK)
     ax.set_ylabel(panel.ylabel, color=palette.INK)
     shared.draw_metric_axis(
         ax, shared.MetricAxis(share=panel.share, logarithmic=panel.logarithmic, limits=panel.limits)
     )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=8, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=8, min_n_ticks=1) if unit else NullLocator())
     shared.draw_frame(ax)
     ax.margins(x=0.03)
-    if not panel.lines:
-        ax.text(0.5, 0.5, "no evaluation yet", transform=ax.transAxes, ha="center", color=palette.QUIET)
+    if not panel.lines or panel.limits is None:
+        said = "no finite value" if panel.lines else "no evaluation yet"
+        ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
+        ax.set_yticks([])
 
 
 def _mark(ax: Axes, epoch: float, marker: str, colour: str) -> None:
@@ -182,7 +196,7 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
             y -= LABEL_GAP
         placed.append((x, y, line))
     for x, y, line in placed:
-        text = format_rate(line.lr)
+        text = rate_text(line.lr)
         if line.ended:
             text += " diverged" if line.n_seeds == 1 else f" {len(line.ended)}/{line.n_seeds} diverged"
         ax.annotate(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etude.comparison import Comparison
+from etude.notation import rate_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.present.response import LOST, RatePoint, ResponseCurve, metric_axis, rate_points, response_curve
@@ -135,7 +136,7 @@ def _names(ax: Axes, data: OverlayFigure) -> None:
     heights = shared.spread([height for height, _, _ in ends], gap)
     for height, (_, i, one) in zip(heights, ends, strict=True):
         name = one.name if len(one.name) <= MOST_LETTERS else f"…{one.name[-MOST_LETTERS + 1 :]}"
-        best = "no rate" if one.best is None else shared.rate_text(one.best)
+        best = "no rate" if one.best is None else rate_text(one.best)
         ax.annotate(
             f"{name}: {best}", xy=(1.0, height), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=9.5, color=palette.run_colour(i), annotation_clip=False,

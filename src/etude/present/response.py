@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude.notation import format_rate
+from etude.notation import format_rate, rate_text, time_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -99,7 +99,7 @@ def rates_figure(result: Result) -> RatesFigure:
         level = next((point.mean for point in points if point.lr == answer.lr), None)
     words = shared.metric_words(metric)
     return RatesFigure(
-        title=f"{words[0].upper()}{words[1:]} after {_epochs(result.horizon)}, by learning rate",
+        title=f"{words[0].upper()}{words[1:]} {_after(result)} by learning rate",
         note=_note(result, points, curve),
         ylabel=shared.metric_words(metric, share=axis.share),
         axis=axis,
@@ -195,8 +195,8 @@ def _shaded(plateau: Mapping[str, Any] | None, margin_text: str) -> Shaded | Non
     )
 
 
-def _epochs(epochs: float) -> str:
-    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+def _after(result: Result) -> str:
+    return f"after {time_text(result.horizon, result.unit)}," if result.unit else "at the end,"
 
 
 def draw(axes: Sequence[Axes], result: Result) -> None:
@@ -301,7 +301,7 @@ def _foot(ax: Axes, data: RatesFigure) -> None:
     ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid="recommended", **place)
     side = "left" if where[data.best] < 0.1 else "right" if where[data.best] > 0.9 else "center"
     ax.annotate(
-        shared.rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
+        rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
         xytext=({"left": -4, "center": 0, "right": 4}[side], 8), textcoords="offset points", va="bottom", ha=side,
         fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8,
     )  # fmt: skip

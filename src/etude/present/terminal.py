@@ -15,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from etude.notation import format_rate
-from etude.result import Result, reason_of
-from etude.store import StoredTrial
+from etude.notation import format_rate, rate_text
+from etude.result import Result
+from etude.store import UNFINISHED, StoredTrial
 
 if TYPE_CHECKING:
     from etude.analysis.compare import RunReading
@@ -157,7 +157,7 @@ class Progress:
             shown = sorted(rows, key=lambda row: order.get(row.status, 6))[: room - 1]
         for row in shown:
             table.add_row(
-                format_rate(row.lr), str(row.seed), ProgressBar(total=row.end, completed=row.step, width=24),
+                rate_text(row.lr), str(row.seed), ProgressBar(total=row.end, completed=row.step, width=24),
                 f"{row.epoch:.3g}", _number(row.train_loss), _number(row.score),
                 f"{row.speed:.0f}" if row.speed and row.status == "running" else "", Text(row.status, style="dim"),
             )  # fmt: skip
@@ -198,14 +198,8 @@ def print_result(console: Console, result: Result) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
-    seeds = study["seeds"]
     console.print(
-        Text(f"{study['name']}", style="bold")
-        + Text(
-            f": {study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}, {result.horizon:g} epochs, "
-            f"{len(study['lrs'])} rate{'s' * (len(study['lrs']) != 1)} × {len(seeds)} seed{'s' * (len(seeds) != 1)}, "
-            f"decided by {study_objective(result)}"
-        ),
+        Text(f"{study['name']}", style="bold") + Text(f": {_what(result)}, decided by {study_objective(result)}"),
         soft_wrap=not console.is_terminal,
     )
     console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
@@ -217,6 +211,8 @@ def print_result(console: Console, result: Result) -> None:
     say(answer.conclusion)
     if answer.lr is not None:
         say(f"Margin: {result.analysis['margin_text']} counts as equal ({result.analysis['margin_source']}).")
+    for line in result.analysis.get("summary", ()):
+        say(line)
     if answer.provisional and answer.provisional_reason:
         say(f"Provisional: {answer.provisional_reason}.")
     if result.chosen_on_test_set:
@@ -228,24 +224,53 @@ def print_result(console: Console, result: Result) -> None:
         for test in trial.tests:
             if trial.lr == answer.lr and test.step == trial.step:
                 values = ", ".join(f"{name} {value:.4f}" for name, value in test.metrics.items())
-                say(f"On the test set, once: rate {format_rate(trial.lr)}, seed {trial.seed}: {values}.")
+                say(f"On the test set, once: rate {rate_text(trial.lr)}, seed {trial.seed}: {values}.")
     failed = [trial for trial in result.stored.trials if trial.status == "failed"]
     for trial in failed[:3]:
-        say(f"Failed: rate {format_rate(trial.lr)}, seed {trial.seed}: {reason_of(trial)}")
+        say(f"Failed: rate {rate_text(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
     if len(failed) > 3:
         say(f"… and {len(failed) - 3} more failed trials (etude show --json has them all).")
-    unfinished = [t for t in result.stored.trials if t.status in ("pending", "running", "paused")]
+    unfinished = [t for t in result.stored.trials if t.status in UNFINISHED]
     if unfinished:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
         say(f"Not finished: {counts}.")
+        for trial in unfinished[:3] if result.imported is not None else ():
+            say(f"  rate {rate_text(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
+        if result.imported is not None and len(unfinished) > 3:
+            say(f"  … and {len(unfinished) - 3} more")
     others = len(result.stored.trials) - len(result.judged)
     if others:
         say(f"Also stored: {others} trial{'s' * (others != 1)} of another horizon.")
+    for note in result.notes:
+        say(note)
     if answer.next_command:
         say(f"Next, {answer.next_reason}:")
         console.print(
             f"  {answer.next_command}", highlight=False, markup=False, soft_wrap=True
         )  # a command is not broken
+    elif answer.next_reason:
+        say(f"Next, {answer.next_reason}.")
+
+
+def _what(result: Result) -> str:
+    """Say what was trained: recipe, horizon, how many rates and seeds; of curves from elsewhere what is known of it."""
+    study = result.study
+    lrs, seeds, n_trials = len(study["lrs"]), len(study["seeds"]), len(result.judged)
+    said = []
+    if result.imported is None:
+        said += [f"{study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}"]
+    if not result.unit:
+        said += ["final values"]
+    else:
+        plural = result.imported is None or result.horizon != 1
+        horizon = f"{result.horizon:,.0f}" if result.unit == "step" else f"{result.horizon:g}"
+        said += [f"{horizon} {result.unit}{'s' * plural}"]
+    rates = f"{lrs} rate{'s' * (lrs != 1)}"
+    if result.imported is None or n_trials == lrs * seeds:
+        said += [f"{rates} × {seeds} seed{'s' * (seeds != 1)}"]
+    else:  # not every rate has every seed
+        said += [f"{rates}, {n_trials} trials"]
+    return ", ".join(said)
 
 
 def study_objective(result: Result) -> str:
@@ -263,7 +288,7 @@ def _verdicts(result: Result) -> Table:
     for rate in result.analysis["rates"]:
         chosen = rate["lr"] == result.recommendation.lr
         table.add_row(
-            Text(format_rate(rate["lr"]), style="bold" if chosen else ""),
+            Text(rate_text(rate["lr"]), style="bold" if chosen else ""),
             Text(rate["verdict"], style=VERDICT_STYLES[rate["verdict"]]),
             Text(rate["reason"]),
         )
@@ -276,7 +301,7 @@ def _expectations(rates: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right" if name == "rate" else "left")
     for rate in rates:
         for i, part in enumerate(rate["expected"]["parts"]):
-            table.add_row(format_rate(rate["lr"]) if i == 0 else "", *_part(part), part["outcome"])
+            table.add_row(rate_text(rate["lr"]) if i == 0 else "", *_part(part), part["outcome"])
     return table
 
 
@@ -320,7 +345,7 @@ def _run_row(run: RunReading, scale: Scale) -> tuple[str, ...]:
         )
     sensitivity = "" if run.sensitivity is None else scale.gap_text(run.sensitivity[0]).removesuffix(" points")
     plateau = "" if run.plateau_decades is None else f"{run.plateau_decades:.1f} dec"
-    rate = "none" if run.lr is None else format_rate(run.lr)
+    rate = "none" if run.lr is None else rate_text(run.lr)
     return run.name, rate, level, str(run.n_seeds), interval, plateau, sensitivity
 
 

@@ -48,8 +48,10 @@ def parse_objective(got: str) -> Objective:
 
     Raises `SpecError` when the direction is neither written nor known.
     """
-    direction, colon, metric = got.strip().rpartition(":")
-    if colon:
+    direction, colon, metric = got.strip().partition(":")  # a metric's own name may have colons
+    if not colon:
+        metric = direction
+    else:
         long = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}.get(direction)
         if long is None or not metric:
             raise SpecError(f"study.objective: expected max:METRIC or min:METRIC, got {got!r}")

@@ -8,8 +8,8 @@ import math
 import os
 import socket
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from etude.errors import StoreError
 
 DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
 FORMAT = 1
+UNFINISHED = frozenset({"pending", "running", "paused"})  # the statuses of a trial that is still to train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class StoredTrial:
     failure: str | None
     traceback: str | None
     status: str
-    evaluations: tuple[StoredEvaluation, ...] = ()
+    evaluations: Sequence[StoredEvaluation] = ()
     tests: tuple[StoredEvaluation, ...] = ()
 
     @property
@@ -245,9 +246,13 @@ def finite(value: float | None) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """Return the value as JSON knows it: NaN and infinities as null, tuples as lists."""
+    """Return the value as JSON knows it: NaN and infinities as null, tuples as lists, dataclasses as tables."""
     if isinstance(value, float):
         return finite(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

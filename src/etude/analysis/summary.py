@@ -1,0 +1,67 @@
+"""What is said beneath the verdicts, in lines: where the best rate lies, what it will reach, the noise, what stays open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from etude.analysis.reading import RateEvidence
+from etude.analysis.scale import Scale
+from etude.analysis.values import NoiseReading, Recommendation, Response, SecondOpinion, SeedPlan, Sensitivity
+from etude.notation import rate_text
+
+LIKELY_LOST = 0.02  # chance of losing a trial from which on it is told
+
+
+def summary(
+    scale: Scale, evidence: Mapping[float, RateEvidence], answer: Recommendation, response: Response, noise: NoiseReading,
+    sensitivity: Sensitivity, plan: SeedPlan | None, second: SecondOpinion | None,
+) -> Iterator[str]:  # fmt: skip
+    """Say it, a line a subject; nothing where no rate is recommended."""
+    if answer.lr is None:
+        return
+    yield from _where(response)
+    value, error = answer.estimate["value"], answer.estimate["standard_error"]
+    if noise.sd is not None:
+        expected = f"Expected of new seeds at {rate_text(answer.lr)}: {scale.text(value)}"
+        yield expected + (f", give or take {scale.gap_text(error)}." if error else ".")
+        shared = (
+            f"; {noise.correlation:.0%} of it common to all rates of a seed" if noise.correlation is not None else ""
+        )
+        yield f"Between seeds: {scale.gap_text(noise.sd)} (standard deviation, {noise.df:.0f} degrees of freedom{shared})."
+    e = evidence[answer.lr]
+    if e.p_diverged_high >= LIKELY_LOST:
+        many = "" if e.n_trials < 2 else f", none of {e.n_trials} was"
+        yield (
+            f"Chance of losing a trial at {rate_text(answer.lr)}: {e.p_diverged:.0%}, at most {e.p_diverged_high:.0%} (95 %){many}."
+        )
+    if (
+        sensitivity.value is not None
+        and sensitivity.low is not None
+        and sensitivity.high is not None
+        and sensitivity.range
+    ):
+        a, b = map(rate_text, sensitivity.range)
+        part = f", {sensitivity.covered:.0%} of it tried" if sensitivity.covered < 0.995 else ""
+        yield (
+            f"LR sensitivity, {a} to {b}{part}: {scale.gap_text(sensitivity.value)} lost on average "
+            f"({scale.gap_text(sensitivity.low)} to {scale.gap_text(sensitivity.high)})."
+        )
+    if second is not None and second.disagrees:
+        yield f"Another view: {second.why}."
+    if plan is not None:
+        yield f"Seeds: {plan.why}."
+
+
+def _where(response: Response) -> Iterator[str]:
+    if not response.located or response.optimum_interval is None:
+        yield f"The best rate is {response.reason}."
+        return
+    low, high = map(rate_text, response.optimum_interval)
+    said = f"The best rate lies between {low} and {high} (95 %)"
+    if response.open:
+        said += f", or {' or '.join('below' if end == 'low' else 'above' for end in response.open)} the rates tried"
+    plateau = response.plateau
+    if plateau is not None:
+        ends = f"{rate_text(plateau.low)} to {rate_text(plateau.high)}"
+        said += f"; within the margin of it are {plateau.decades:.1f} decades, {ends}"
+    yield said + "."
