@@ -200,8 +200,10 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
     ax.grid(axis="y", color=palette.GRID, lw=0.8)
     ax.set_axisbelow(True)
     ax.margins(x=0.03)
-    if not panel.lines:
-        ax.text(0.5, 0.5, "no evaluation yet", transform=ax.transAxes, ha="center", color=palette.QUIET)
+    if not panel.lines or panel.limits is None:
+        said = "no finite value" if panel.lines else "no evaluation yet"
+        ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
+        ax.set_yticks([])
 
 
 def _height(ax: Axes, value: float) -> float:
