@@ -229,6 +229,16 @@ def test_every_table_is_told_and_drawn_without_a_warning(etude_command, tmp_path
     assert "verdict" in said.out
 
 
+def test_a_loss_that_was_not_recorded_leaves_its_panel_empty_and_says_so():
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    etude.judge(TABLES["final accuracies"]).plot("curves", ax=[loss, accuracy])
+    assert "no finite value" in [text.get_text() for text in loss.texts]
+    assert len(loss.get_yticks()) == 0
+    assert "no finite value" not in [text.get_text() for text in accuracy.texts]
+    assert {ax.get_xlabel() for ax in (loss, accuracy)} == {"final values"}
+
+
 def test_final_values_say_what_cannot_be_told(etude_command, tmp_path):
     said = etude_command("judge", write(tmp_path / "a.csv", TABLES["final values"]))
     assert "a: final values, 4 rates × 2 seeds" in said.out
