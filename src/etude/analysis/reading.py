@@ -15,8 +15,9 @@ class RateEvidence:
     """What is known of a rate when its sentence is written.
 
     Counts are of its seeds; ``gap``, ``regret`` and errors in the metric's unit. ``is_best``: it is recommended;
-    ``is_top``: its own mean is the best. ``horizon``, ``best_reached`` (when the best rate was as good) and ``needs`` (how
-    long this one would take to be as good as the best) in ``unit``: epoch, step, or nothing where time is not known.
+    ``is_top``: its own mean is the best. ``horizon``, ``best_reached`` (when the best rate was as good) and ``needs_low`` to
+    ``needs_high`` (how long this one would take to be as good as the best; NaN where it cannot be told, ``needs_reason``) in
+    ``unit``: epoch, step, or nothing where time is not known.
     """
 
     verdict: str
@@ -51,7 +52,8 @@ class RateEvidence:
     is_top: bool
     some_learned: bool
     best_reached: float = math.nan
-    needs: tuple[float, float] | None = None
+    needs_low: float = math.nan
+    needs_high: float = math.nan
     needs_reason: str = ""
     failure: str | None = None
 
@@ -142,9 +144,9 @@ def _earlier(e: RateEvidence) -> str:
 
 
 def _longer(e: RateEvidence) -> str:
-    if e.needs is None or not e.unit:
+    if not (math.isfinite(e.needs_low) and e.unit):
         return ""
-    low, high = (f"{float(f'{end:.2g}'):,.10g}" for end in e.needs)
+    low, high = (f"{float(f'{end:.2g}'):,.10g}" for end in (e.needs_low, e.needs_high))
     return f"; at this pace it would take {low} to {high} {e.unit}s"
 
 

@@ -16,15 +16,16 @@ from etude.analysis.values import Curve, Floats
 
 FEWEST_BACKTESTS = 3
 SAFETY = 1.5  # the interval is so much wider than the worst backtest: few of them, and of one curve
+NEVER = float("nan"), float("nan")
 WIDEST = 4.0  # ratio of the interval's ends from where on it says nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slowness:
-    """``reached``: when the best rate was as good (NaN: unknown); ``needs``: how long this one would take, or the ``reason``."""
+    """``reached``: when the best rate was as good (NaN: unknown); ``needs``: how long this one would take, or NaN and the ``reason``."""
 
     reached: float
-    needs: tuple[float, float] | None
+    needs: tuple[float, float]
     reason: str
 
 
@@ -36,7 +37,7 @@ def slowness(mine: Sequence[Curve], best: Sequence[Curve], metric: str, scale: S
     if len(y) and len(y_best):
         reached = _first_below(t_best, y_best, float(y[-1]))
     if len(y) < 2 or not len(y_best):
-        return Slowness(reached=reached, needs=None, reason="only final values are known")
+        return Slowness(reached=reached, needs=NEVER, reason="only final values are known")
     needs, reason = _extrapolate(t[t > 0], y[t > 0], float(y_best[-1]))
     return Slowness(reached=reached, needs=needs, reason=reason)
 
@@ -65,14 +66,14 @@ def _first_below(t: Floats, y: Floats, level: float) -> float:
     return float(t[below[0]]) if len(below) else float("nan")
 
 
-def _extrapolate(t: Floats, y: Floats, target: float) -> tuple[tuple[float, float] | None, str]:
+def _extrapolate(t: Floats, y: Floats, target: float) -> tuple[tuple[float, float], str]:
     unknown = "more than twice as long, how much longer cannot be told"
     if len(t) < 6:
-        return None, unknown
+        return NEVER, unknown
     log_t = np.log(t)
     forecast = _when(log_t, y, target)
     if forecast is None:
-        return None, "it is not improving any more"
+        return NEVER, "it is not improving any more"
     errors = []
     for cut in range(4, len(t)):
         if log_t[-1] - log_t[cut - 1] < np.log(1.25):
@@ -83,10 +84,10 @@ def _extrapolate(t: Floats, y: Floats, target: float) -> tuple[tuple[float, floa
     ahead = forecast - log_t[-1]
     farthest = log_t[-1] - log_t[3]
     if len(errors) < FEWEST_BACKTESTS or ahead > farthest:
-        return None, unknown
+        return NEVER, unknown
     spread = SAFETY * max(errors) * max(ahead, 0.05)
     if 2 * spread > np.log(WIDEST):
-        return None, unknown
+        return NEVER, unknown
     return (float(np.exp(max(forecast - spread, log_t[-1]))), float(np.exp(forecast + spread))), ""
 
 
