@@ -53,6 +53,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float | np.floating) else v for k, v in row.items()})
 
 
+def claims(pairs: Iterable[tuple[bool, str]]) -> list[str]:
+    """Return a list that says of each claim whether it held."""
+    return [f"- **{'held' if held else 'refuted'}**: {text}" for held, text in pairs]
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return a Markdown table."""
     return [

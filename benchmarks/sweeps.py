@@ -32,12 +32,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fragment
 import numpy as np
 import pandas as pd
 
+import fragment
 from etude.analysis import Analysis, Curve, analyse
-from etude.notation import format_rate
 
 CHANCE = 0.11  # ten classes
 AT_START = 0.02
@@ -60,6 +59,11 @@ class Outcome:
     words: tuple[str, ...]
 
 
+def rate_text(lr: float) -> str:
+    """Write a rate of the grid, which its authors give with eleven digits."""
+    return f"{lr:.3g}"
+
+
 def finite_rows(trial: pd.DataFrame) -> int:
     """Return how many epochs are finite before the first that is not."""
     finite = np.isfinite(trial[["train_loss", "val_loss"]].to_numpy()).all(axis=1)
@@ -71,7 +75,9 @@ def read_curves(sweep: pd.DataFrame) -> list[Curve]:
     curves = []
     names = [name for name in ("train_loss", "val_loss", "val_accuracy") if name in sweep]
     end = int(sweep["epoch"].max())
-    for (lr, seed), trial in sweep.sort_values("epoch").groupby(["lr", "seed"]):
+    pairs = sweep[["lr", "seed"]].drop_duplicates().itertuples(index=False)
+    for lr, seed in pairs:
+        trial = sweep[(sweep["lr"] == lr) & (sweep["seed"] == seed)].sort_values("epoch")
         count = finite_rows(trial)
         kept = trial.iloc[:count]
         diverged = int(trial["epoch"].iloc[count]) if count < len(trial) else None
@@ -98,18 +104,18 @@ def outcomes(sweep: pd.DataFrame, metric: str) -> list[Outcome]:
     last = int(sweep["epoch"].max())
     starts = sweep[sweep["epoch"] == 0].groupby("lr").mean(numeric_only=True)
     ends = sweep[sweep["epoch"] == last].copy()
-    ends["nonfinite"] = ~np.isfinite(ends[["train_loss", "val_loss"]]).all(axis=1)
+    ends["nonfinite"] = ends[["train_loss", "val_loss"]].isna().any(axis=1)
     nonfinite = ends.groupby("lr")["nonfinite"].mean()
     finite = ends[~ends["nonfinite"]].groupby("lr").mean(numeric_only=True)
     kept = finite[nonfinite[finite.index] <= 0.5]
-    best = float((sign * kept[metric]).idxmax())
+    best = max((float(lr) for lr in kept.index.to_numpy()), key=lambda lr: float(sign * kept[metric][lr]))
 
     def progress(lr: float, name: str, way: int) -> float:
         gained = way * (finite[name][best] - starts[name][best])
         return float(way * (finite[name][lr] - starts[name][lr]) / gained)
 
     made = []
-    for lr in map(float, starts.index):
+    for lr in [float(lr) for lr in starts.index.to_numpy()]:
         alive = lr in kept.index
         share = progress(lr, metric, sign) if alive else np.nan
         words: tuple[str, ...] = ()
@@ -191,8 +197,17 @@ def page(rows: list[dict[str, Any]]) -> list[str]:
     undetermined = [row for row in wrong if row["verdict"] == "undetermined"]
     praised = [row for row in rows if row["kind"] == "diverged" and row["verdict"] == "good"]
     lines = [
+        "# Real sweeps",
+        "",
         "Made by `python benchmarks/sweeps.py --folder PATH`, with the data of DeepOBS (Schneider, Balles, Hennig, ICLR 2019;",
         "DeepOBS_Baselines, MIT). The rule that decides what is right is in the script's docstring.",
+        "",
+        *fragment.claims(
+            [
+                (not praised, "no rate that diverged is called `good`"),
+                (not wrong, "every word that can be checked is right"),
+            ]
+        ),
         "",
         f"- {len(rows)} rates were judged; in {len(rows) - len(scored)} the outcome leaves doubt, and they are not scored.",
         f"- Of the {len(scored)} others {len(scored) - len(wrong)} got the right word"
@@ -212,8 +227,8 @@ def page(rows: list[dict[str, Any]]) -> list[str]:
     for name, metric in dict.fromkeys((row["sweep"], row["objective"]) for row in rows):
         of_sweep = [row for row in rows if (row["sweep"], row["objective"]) == (name, metric)]
         counts = Counter(row["right"] for row in of_sweep)
-        lr = next((format_rate(row["lr"]) for row in of_sweep if row["recommended"]), "none")
-        best = next((format_rate(row["lr"]) for row in of_sweep if row["kind"] == "best"), "none")
+        lr = next((rate_text(row["lr"]) for row in of_sweep if row["recommended"]), "none")
+        best = next((rate_text(row["lr"]) for row in of_sweep if row["kind"] == "best"), "none")
         doubtful = Counter(row["verdict"] for row in of_sweep if not row["right"])
         listed = ", ".join(f"{count} {word}" for word, count in doubtful.most_common())
         by_sweep.append([name, metric, counts["right"], counts["wrong"], counts[""], listed, best, lr])
@@ -225,7 +240,7 @@ def page(rows: list[dict[str, Any]]) -> list[str]:
             ["sweep", "objective", "rate", "outcome", "said", "start", "end", "progress", "dynamics", "grade"],
             [
                 [
-                    row["sweep"], row["objective"], format_rate(row["lr"]), row["kind"], row["verdict"],
+                    row["sweep"], row["objective"], rate_text(row["lr"]), row["kind"], row["verdict"],
                     f"{row['start']:.4g}", f"{row['end']:.4g}", f"{100 * row['progress']:.0f} %", row["dynamics"], row["grade"],
                 ]
                 for row in wrong
@@ -252,7 +267,13 @@ def main() -> None:
         for metric in OBJECTIVES:
             if metric in sweep:
                 rows += compare(path.name.removesuffix(".csv.gz"), sweep, metric)
-    fragment.write("sweeps", page(rows), rows, options.pages)
+    # The table says what was judged and how, and carries none of the curves.
+    short = [
+        {key: row[key] for key in ("sweep", "objective", "lr", "kind", "verdict", "right")}
+        | {"progress": f"{row['progress']:.2f}"}
+        for row in rows
+    ]
+    fragment.write("sweeps", page(rows), short, options.pages)
 
 
 if __name__ == "__main__":
