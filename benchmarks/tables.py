@@ -9,7 +9,7 @@ What it proves: that the recommendation is at least as good a choice as the plai
 promises is the score that it gets. What would refute it:
 
 1. a cell (data set, S) where the held-out error of etude's choice is worse with a one-sided p < 0.05 after Holm's
-   correction over the 24 cells, or fewer than half of the cells with a gain;
+   correction over the 24 cells (valid though cells share settings), or fewer than half of the cells with a gain;
 2. a promise that exceeds the held-out score significantly (two-sided, Holm) and is not much less biased (under half) than
    the argmax's promise, the mean of the scores that it was chosen by;
 3. an answer from one seed that is not marked provisional.
