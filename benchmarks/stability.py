@@ -307,6 +307,7 @@ def figures(who: str, picks: Mapping[int, float], response: Response) -> dict[st
         "decades": float(np.ptp(logs)),
         "sd_log10": float(logs.std(ddof=1)),
         "regret_mean": float(inside.mean()) if len(inside) else math.nan,
+        "regret_se": float(inside.std(ddof=1) / len(inside) ** 0.5) if len(inside) > 1 else math.nan,
         "regret_worst": float(inside.max()) if len(inside) else math.nan,
         "outside": int(len(regrets) - len(inside)),
     }
@@ -373,13 +374,13 @@ def section(
             [
                 [
                     r["by"], f"{r['lowest']:.2g}", f"{r['highest']:.2g}", f"{r['decades']:.2f}", f"{r['sd_log10']:.2f}",
-                    f"{r['regret_mean']:.2f}", f"{r['regret_worst']:.2f}", f"{r['outside']} of {r['picks']}",
+                    f"{r['regret_mean']:.2f} ± {r['regret_se']:.2f}", f"{r['regret_worst']:.2f}", f"{r['outside']} of {r['picks']}",
                 ]
                 for r in rows
             ],
         ),
         "",
-        "Regrets in points; between a good rate and one over the cliff they are only interpolated.",
+        "Regrets in points, means ± standard errors over sets, without picks outside the tried rates; between a good rate and one over the cliff they are only interpolated.",
         *(f"Outside the tried rates, {by} went beyond {text}." for by, text in outside.items()),
         "",
     ]  # fmt: skip
