@@ -380,7 +380,8 @@ def section(
             ],
         ),
         "",
-        "Regrets in points, means ± standard errors over sets, without picks outside the tried rates; between a good rate and one over the cliff they are only interpolated.",
+        "Regrets in points, means ± standard errors over sets, without picks outside the tried rates;",
+        "between a good rate and one over the cliff they are only interpolated.",
         *(f"Outside the tried rates, {by} went beyond {text}." for by, text in outside.items()),
         "",
     ]  # fmt: skip
