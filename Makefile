@@ -20,8 +20,12 @@ lint: .venv/dev  ## style, types, and the walls between the layers
 bench: .venv/dev  ## speed and memory against the tutorial's loop; about half an hour
 	$(BIN)/python benchmarks/speed.py --out docs/benchmarks/speed.md
 
-validate: .venv/dev  ## the experiments behind the constants of the verdicts
+validate: .venv/dev .venv/peers  ## the experiments behind the verdicts; hours the first time, goes on where it stopped
 	$(BIN)/python benchmarks/dynamics.py --out docs/benchmarks/dynamics.md
+	$(BIN)/python benchmarks/theory.py
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/sweeps.py  # reads $$ETUDE_SWEEPS; says so and ends without it
+	$(BIN)/python benchmarks/stability.py
 
 docs: .venv/docs  ## the documentation as a site, strict about links
 	$(BIN)/mkdocs build --strict --quiet
@@ -36,6 +40,10 @@ docs: .venv/docs  ## the documentation as a site, strict about links
 
 .venv/dev: .venv/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
+	touch $@ .venv/etude
+
+.venv/peers: .venv/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[peers]'
 	touch $@ .venv/etude
 
 .venv/docs: .venv/python pyproject.toml constraints.txt
