@@ -273,7 +273,13 @@ class Readings:
             if word == "too low" and best is not None and self.unit and e.n_stalled < e.n_scored:
                 mine, others = ([t.curve for t in self.of_rate[one] if t.learned] for one in (lr, best))
                 slow = slowness(mine, others, self.metric, self.scale, self.horizon)
-                changes |= {"best_reached": slow.reached, "needs_low": slow.needs[0], "needs_high": slow.needs[1], "needs_reason": slow.reason}
+                soonest, latest = slow.needs
+                changes |= {
+                    "best_reached": slow.reached,
+                    "needs_low": soonest,
+                    "needs_high": latest,
+                    "needs_reason": slow.reason or None,
+                }
             done[lr] = replace(e, **changes)
         return done
 

@@ -54,7 +54,7 @@ class RateEvidence:
     best_reached: float = math.nan
     needs_low: float = math.nan
     needs_high: float = math.nan
-    needs_reason: str = ""
+    needs_reason: str | None = None
     failure: str | None = None
 
     @property

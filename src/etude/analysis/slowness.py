@@ -22,7 +22,7 @@ WIDEST = 4.0  # ratio of the interval's ends from where on it says nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Slowness:
-    """``reached``: when the best rate was as good (NaN: unknown); ``needs``: how long this one would take, or NaN and the ``reason``."""
+    """``reached``: when the best rate was as good; ``needs``: how long this one would take. NaN where unknown (``reason``)."""
 
     reached: float
     needs: tuple[float, float]
