@@ -318,7 +318,7 @@ def test_every_sentence_can_be_written():
         (0.02, -0.02),
     ):
         for best, top, last, setback, grade in itertools.product(
-            (True, False), (True, False), (0.0, 0.1), (0.0, 0.05), ("worse", None)
+            (True, False), (True, False), (0.0, 0.1), (0.0, 0.05), ("worse", "unresolved", None)
         ):
             e = RateEvidence(**{
                 **base, "verdict": verdict, "n_trials": n, "n_scored": 0 if kind in ("n_failed", "n_unfinished") else n,

@@ -24,6 +24,7 @@ from etude.analysis.summary import summary
 from etude.analysis.values import (
     Analysis,
     Curve,
+    Floats,
     NoiseReading,
     RateReading,
     Recommendation,
@@ -33,6 +34,7 @@ from etude.analysis.values import (
 from etude.notation import rate_text
 
 VERSION = "2"
+LARGEST = 1e60  # of a metric: beyond it squares overflow
 
 
 def analyse(
@@ -46,7 +48,30 @@ def analyse(
     ranges of metrics. ``second`` is another metric with its direction, asked for its opinion. ``weight_decay`` is that of
     a decoupled optimizer (AdamW), whose timescale is then told. The order of the curves does not matter.
     """
-    curves = sorted(curves, key=lambda curve: (curve.lr, curve.seed))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is read as what is not finite
+        return _analyse(
+            [_finite(curve) for curve in sorted(curves, key=lambda curve: (curve.lr, curve.seed))], metric, direction, margin,
+            horizon_step, horizon, unit, expected, second, weight_decay, steps_per_epoch,
+        )  # fmt: skip
+
+
+def _finite(curve: Curve) -> Curve:
+    """Return the curve with NaN for what is not finite, and cut where squares would overflow."""
+    if all((np.abs(values) < LARGEST).all() for values in (*curve.metrics.values(), curve.loss)):
+        return curve
+    metrics = {name: _cut(values) for name, values in curve.metrics.items()}
+    return replace(curve, metrics=metrics, loss=_cut(curve.loss))
+
+
+def _cut(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), np.clip(values, -LARGEST, LARGEST), np.nan)
+
+
+def _analyse(
+    curves: Sequence[Curve], metric: str, direction: str, margin: float | None, horizon_step: int, horizon: float, unit: str,
+    expected: Mapping[float, Mapping[str, Any]] | None, second: tuple[str, str] | None, weight_decay: float | None,
+    steps_per_epoch: int | None,
+) -> Analysis:  # fmt: skip
     original = [(curve.lr, curve.seed) for curve in curves]
     curves, bins = binned(curves)
     study = Readings(curves, metric, direction, horizon_step, horizon, unit)

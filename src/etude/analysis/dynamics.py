@@ -69,7 +69,7 @@ def classify(
         score = sign * curve.metrics[metric]
         score_progress = float((score[-1] - score[0]) / score_gain) if score_gain > 0 else 0.0
         away = np.abs(score - score[0])
-        score_moved = float(np.nanmax(away) / score_gain) if score_gain > 0 and np.isfinite(away).any() else np.inf
+        score_moved = float(np.nanmax(away) / score_gain) if score_gain > 0 and np.isfinite(away).any() else np.nan
         train = curve.metrics.get("train_loss", level)
         train_progress = float((start - train[-1]) / gain)  # a falling training loss tells overfitting from collapse
     setback, share, recoveries = _setbacks(score[1:], error[1:])

@@ -214,7 +214,7 @@ class Readings:
             worse = 1 - p_within >= WORSE
             grade = "within" if lr == best or (p_within >= WITHIN and not lost) else "worse" if worse else "unresolved"
         error = math.nan
-        if made is not None and column is not None and made.noise.measured:
+        if made is not None and column is not None and made.noise.measured and not lost:
             error = made.noise.sd(column) / math.sqrt(made.noise.count[column]) * float(scale.level(mean))
         error = error if math.isfinite(error) else self.examples(lr)
         read = [t.reading.evidence for t in trials if t.reading.dynamics is not None]

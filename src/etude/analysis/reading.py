@@ -84,6 +84,7 @@ TABLE: Templates = (
     (lambda e: e.verdict == "diverged", "Never left its starting point: {mean}{after}."),
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
     (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean}{after}."),
+    (lambda e: e.verdict == "too low" and 2 * e.n_stalled > e.n_scored, "Most of its seeds never left their starting point: {mean} on average{after}."),
     (lambda e: e.verdict == "too low" and e.still_improving, "Still improving at the end: {mean}{after}, {gap} short of the best{earlier}{longer}."),
     (lambda e: e.verdict == "too low" and e.unit != "", "{mean}{after}, {gap} short of the best{earlier}{longer}."),
     (lambda e: e.verdict == "too low", "{mean}, {gap} short of the best, which is a higher rate."),
@@ -95,6 +96,7 @@ TABLE: Templates = (
     (lambda e: e.verdict == "good" and e.is_best, "The best: {mean}{after}{restless}."),
     (lambda e: e.verdict == "good", "As good as the best: {mean}{after}{restless}."),
     (lambda e: e.verdict == "undetermined" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; the others reached {mean} on average{after}."),
+    (lambda e: e.n_scored > 0 and e.grade is None, "{mean}{after}; there is no rate to hold it against."),
     (lambda e: e.grade == "worse", "{mean}{after}, {gap} short of the best, between rates that do better; more seeds would tell."),
     (lambda e: e.n_scored > 0 and e.gap < 0, "{mean}{after}, {gain} better than the recommended rate, which its neighbours do not bear out; more seeds would tell."),
     (lambda e: e.n_scored > 0, "{mean}{after}: the gap of {gap} to the best cannot be told from noise; more seeds would tell."),
@@ -131,7 +133,7 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         restless=", though its curve is restless" if e.restless else "",
     )
     judged = e.n_scored + e.n_diverged
-    if judged > 1 and e.verdict in AGREED:
+    if judged > 1 and e.verdict in AGREED and e.some_learned:
         text += f" {e.n_agree} of {judged} seeds agree."
     return text
 

@@ -19,13 +19,15 @@ SHARES = ("acc", "f1", "auc", "precision", "recall", "iou", "dice", "top1", "top
 class Scale:
     """``kind`` is ``share`` (of ``top``, to be made large), ``positive`` (a loss) or ``linear``.
 
-    ``sign`` is +1 where more is better; ``floor`` is the smallest level told from nothing: half of the smallest error or loss seen.
+    ``sign`` is +1 where more is better; ``unit`` is a typical deviation, in which linear metrics are counted;
+    ``floor`` is the smallest level told from nothing: half of the smallest error or loss seen.
     """
 
     kind: str
     sign: int
     top: float = 1.0
     floor: float = 1e-12
+    unit: float = 1.0
 
     @property
     def name(self) -> str:
@@ -33,19 +35,19 @@ class Scale:
         return {"share": "log error", "positive": "log", "linear": "linear"}[self.kind]
 
     def level(self, value: Any) -> Any:
-        """Return the quantity that noise is proportional to: the error left, the loss, or 1."""
+        """Return the quantity that noise is proportional to: the error left, the loss, or the unit."""
         if self.kind == "share":
             return np.maximum(self.top - value, self.floor)
-        return np.maximum(value, self.floor) if self.kind == "positive" else np.ones_like(value, float)
+        return np.maximum(value, self.floor) if self.kind == "positive" else np.full_like(value, self.unit, float)
 
     def even(self, value: Any) -> Any:
         """Return the value on the scale where noise is even; lower is better."""
-        return -self.sign * np.asarray(value, float) if self.kind == "linear" else np.log(self.level(value))
+        return -self.sign * np.asarray(value, float) / self.unit if self.kind == "linear" else np.log(self.level(value))
 
     def metric(self, even: Any) -> Any:
         """Return the metric that an even value stands for."""
         if self.kind == "linear":
-            return -self.sign * np.asarray(even, float)
+            return -self.sign * np.asarray(even, float) * self.unit
         # A draw far over the cliff must neither overflow nor leave the range of a share.
         level = np.exp(np.minimum(even, 300.0))
         return self.top - np.minimum(level, self.top) if self.kind == "share" else level
@@ -77,16 +79,22 @@ def find_scale(direction: str, values: Iterable[float], metric: str = "") -> Sca
     finite = finite[np.isfinite(finite)]
     sign = 1 if direction == "maximize" else -1
     if not len(finite) or finite.min() < 0:
-        return Scale(kind="linear", sign=sign)
+        return _linear(finite, sign)
     if sign > 0:
         top = 1.0 if finite.max() <= 1 else 100.0
         named = any(word in metric.lower() for word in SHARES)
         if finite.max() > top or (top > 1 and not named):
-            return Scale(kind="linear", sign=sign)
+            return _linear(finite, sign)
         return Scale(kind="share", sign=sign, top=top, floor=_floor(top - finite, 1e-4 * top))
     if finite.max() == 0:
-        return Scale(kind="linear", sign=sign)
+        return _linear(finite, sign)
     return Scale(kind="positive", sign=sign, floor=_floor(finite, 1e-12))
+
+
+def _linear(finite: np.ndarray[Any, Any], sign: int) -> Scale:
+    away = np.abs(finite - np.median(finite)) if len(finite) else finite
+    unit = next((float(u) for u in (np.median(away), away.max()) if u > 0), 1.0) if len(finite) else 1.0
+    return Scale(kind="linear", sign=sign, unit=unit)
 
 
 def _floor(levels: np.ndarray[Any, Any], default: float) -> float:

@@ -40,7 +40,7 @@ def sensitivity(
     covered = max(0.0, min(high, x[-1]) - max(low, x[0])) / (high - low)
     ends = float(f"{10**low:.3g}"), float(f"{10**high:.3g}")
     if covered < LEAST_COVERED:
-        why = f"the rates tried span {covered:.0%} of {ends[0]:g} to {ends[1]:g}, 30 times below to 30 times above the best"
+        why = f"the rates tried span {100 * covered:.0f} % of {ends[0]:g} to {ends[1]:g}, 30 times below to 30 times above the best"
         return Sensitivity(value=None, range=ends, covered=covered, reason=why)
     level_DR = _levels(answer, rates, lost, start, scale)
     least = _level(scale, answer.best)
@@ -69,4 +69,4 @@ def _levels(answer: Answer, rates: list[float], lost: dict[float, bool], start: 
 
 def _level(scale: Scale, even: Floats) -> Floats:
     """Return what is to be made small, in the metric's unit: the error, the loss, or the negated metric."""
-    return np.asarray(even if scale.kind == "linear" else np.exp(np.minimum(even, 300.0)))
+    return np.asarray(even * scale.unit if scale.kind == "linear" else np.exp(np.minimum(even, 300.0)))

@@ -24,15 +24,14 @@ def summary(
     if noise.sd is not None:
         expected = f"Expected of new seeds at {rate_text(answer.lr)}: {scale.text(value)}"
         yield expected + (f", give or take {scale.gap_text(error)}." if error else ".")
-        shared = (
-            f"; {noise.correlation:.0%} of it common to all rates of a seed" if noise.correlation is not None else ""
-        )
+        shared = f"; {_percent(noise.correlation)} of it common to all rates of a seed" if noise.correlation else ""
         yield f"Between seeds: {scale.gap_text(noise.sd)} (standard deviation, {noise.df:.0f} degrees of freedom{shared})."
     e = evidence[answer.lr]
     if e.p_diverged_high >= LIKELY_LOST:
         many = "" if e.n_trials < 2 else f", none of {e.n_trials} was"
         yield (
-            f"Chance of losing a trial at {rate_text(answer.lr)}: {e.p_diverged:.0%}, at most {e.p_diverged_high:.0%} (95 %){many}."
+            f"Chance of losing a trial at {rate_text(answer.lr)}: {_percent(e.p_diverged)}, at most "
+            f"{_percent(e.p_diverged_high)} (95 %){many}."
         )
     if (
         sensitivity.value is not None
@@ -41,7 +40,7 @@ def summary(
         and sensitivity.range
     ):
         a, b = map(rate_text, sensitivity.range)
-        part = f", {sensitivity.covered:.0%} of it tried" if sensitivity.covered < 0.995 else ""
+        part = f", {_percent(sensitivity.covered)} of it tried" if sensitivity.covered < 0.995 else ""
         yield (
             f"LR sensitivity, {a} to {b}{part}: {scale.gap_text(sensitivity.value)} lost on average "
             f"({scale.gap_text(sensitivity.low)} to {scale.gap_text(sensitivity.high)})."
@@ -50,6 +49,10 @@ def summary(
         yield f"Another view: {second.why}."
     if plan is not None:
         yield f"Seeds: {plan.why}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _where(response: Response) -> Iterator[str]:
