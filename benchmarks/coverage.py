@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fragment
 from etude.analysis import answer as answers
 from etude.analysis import response
 from etude.analysis.evidence import WITHIN, WORSE
@@ -44,9 +45,11 @@ STEPS, SEEDS, NOISES = (1 / 3, 1 / 2, 1.0), (1, 3, 5, 10), (0.03, 0.08)
 LOW, HIGH = -5.0, -1.0
 FINE = np.linspace(-7.0, 1.0, 8001)
 CHUNK, DRAWS = 50, 400
+CENTRAL = (0.85, 0.9, 0.92, 0.95)  # parts of the draws that could make the interval
 COLUMNS = (
     "shape", "step", "seeds", "noise", "repeats", "held", "width", "open", "best_not_worse", "within_holds_one",
     "within_holds_best", "n_within", "equal_called_worse", "regret_pick", "regret_best_mean",
+    *(f"{what}_{central}" for central in CENTRAL for what in ("held", "width")),
 )  # fmt: skip
 
 
@@ -113,8 +116,11 @@ def chunk(kind: str, x: Floats, seeds: int, sd: float, rng: np.random.Generator,
 def judge(made: answers.Answer, truth: Floats, least: float, optimum: float, sd: float, equal: bool) -> list[float]:
     """Score one answer against the truth."""
     scale = Scale(kind="positive", sign=-1)
-    (low, high), open_ends = made.interval()
-    held = ("low" in open_ends or low <= optimum) and ("high" in open_ends or optimum <= high)
+    intervals = [made.interval(central) for central in (None, *CENTRAL)]
+    holds = [
+        (("low" in ends or low <= optimum) and ("high" in ends or optimum <= high), high - low)
+        for (low, high), ends in intervals
+    ]
     pick = made.pick()
     assert pick is not None
     between = made.noise.sd(pick) if made.noise.measured else sd
@@ -127,9 +133,9 @@ def judge(made: answers.Answer, truth: Floats, least: float, optimum: float, sd:
     truly = np.exp(truth) - np.exp(truth[best]) < sd * np.exp(truth[best])
     twins = np.flatnonzero(truth < truth[best] + 1e-9)
     return [
-        held, high - low, bool(open_ends), not worse[best], bool((within & truly).any()), within[best], within.sum(),
+        *holds[0], bool(intervals[0][1]), not worse[best], bool((within & truly).any()), within[best], within.sum(),
         bool(worse[twins].any()) if equal else np.nan, truth[pick] - least,
-        truth[made.noise.mean.argmin()] - least,
+        truth[made.noise.mean.argmin()] - least, *itertools.chain(*holds[1:]),
     ]  # fmt: skip
 
 
@@ -144,56 +150,68 @@ def cell(job: tuple[str, float, int, float, int]) -> list[Any]:
     return [kind, f"{step:.3f}", seeds, sd, repeats, *(f"{value:.4f}" for value in np.mean(np.array(rows, float), 0))]
 
 
-def page(rows: list[dict[str, str]]) -> str:
-    """Write the table by shape, step and seeds, and what holds."""
+def page(rows: list[dict[str, str]]) -> list[str]:
+    """Write the page: what holds, and the table by shape, step and seeds."""
     values = [{name: row[name] if name == "shape" else float(row[name]) for name in COLUMNS} for row in rows]
-    held = np.array([row["held"] for row in values], float)
-    inside = [row for row in values if row["shape"] != "outside"]
-    per = int(min(float(row["repeats"]) for row in values))
-    in_band = np.mean([0.93 <= float(row["held"]) <= 0.99 for row in values])
+
+    def column(name: str, **only: object) -> Floats:
+        return np.array([row[name] for row in values if all(row[key] == want for key, want in only.items())], float)
+
+    held, per = column("held"), int(column("repeats").min())
+    twins, best = column("equal_called_worse", shape="equal"), column("best_not_worse")
+    in_band, low = ((held >= 0.93) & (held <= 0.99)).mean(), held < 0.93
+    within, regret = column("within_holds_one"), [
+        1000 * np.mean([row[name] for row in values if row["shape"] != "outside"]) for name in ("regret_pick", "regret_best_mean")
+    ]  # fmt: skip
+    very_best = column("within_holds_best")
     lines = [
-        f"Made by `python benchmarks/coverage.py`: {len(values)} cells of {per:,} simulated studies; a share of 95 % in a cell "
+        "# Coverage",
+        "",
+        f"Made by `python benchmarks/coverage.py`: {len(values)} cells of {per:,} simulated studies. A share of 95 % in a cell "
         f"has a standard error of {100 * (0.95 * 0.05 / per) ** 0.5:.1f} points.",
         "",
-        f"- The 95 % interval holds the optimum in {100 * held.mean():.1f} % of all studies; by cell in "
-        f"{100 * held.min():.1f} to {100 * held.max():.1f} %. {100 * in_band:.0f} % of the cells lie between 93 and 99 %, "
-        f"{sum(held < 0.93)} below and {sum(held > 0.99)} above.",
-    ]
-    for name, text in (
-        ("best_not_worse", "The rates not called worse hold the best of those tried"),
-        ("within_holds_one", "The rates called within δ hold one that truly is"),
-        ("within_holds_best", "The rates called within δ hold the very best"),
-    ):
-        share = np.array([row[name] for row in values], float)
-        lines.append(
-            f"- {text} in {100 * share.mean():.1f} %; by cell in {100 * share.min():.1f} to {100 * share.max():.1f} %."
-        )
-    twins = np.array([row["equal_called_worse"] for row in values if row["shape"] == "equal"], float)
-    lines.append(
-        f"- Of two equal best rates one is called worse in {100 * twins.mean():.1f} %; by cell in {100 * twins.min():.1f} to "
-        f"{100 * twins.max():.1f} %."
-    )
-    lost = [np.mean([float(row[name]) for row in inside]) for name in ("regret_pick", "regret_best_mean")]
-    lines.append(
-        f"- Mean regret (log loss; optimum inside): {1000 * lost[0]:.1f}e-3 for the rate recommended, {1000 * lost[1]:.1f}e-3 for "
-        "the best mean."
-    )
-    lines += ["", "Held, % / width in decades, for noise of 3 % and of 8 %:", ""]
-    lines += [
-        "| shape | step | " + " | ".join(f"{n} seed{'s' * (n > 1)}" for n in SEEDS) + " |",
-        "|---|---|" + "---|" * len(SEEDS),
-    ]
+        *fragment.claims([
+            (0.93 <= held.mean() <= 0.99, "the 95 % interval holds the optimum in 93 to 99 % of all studies"),
+            (not low.any(), "it does so in 93 % or more of every cell"),
+            (bool(in_band == 1), "it is nowhere wider than it need be: 99 % or less in every cell"),
+            (bool((best >= 0.95).all()), "the rates not called worse hold the best of those tried in 95 % or more of every cell"),
+            (within.mean() >= 0.95, "the rates called within δ hold one that is in 95 % or more of all studies"),
+            (bool((twins <= 0.05).all()), "of two equal rates one is called worse in 5 % or less of every cell"),
+        ]),
+        "",
+        f"- The interval holds the optimum in {100 * held.mean():.1f} % of all studies; by cell in {100 * held.min():.1f} to "
+        f"{100 * held.max():.1f} %. {100 * in_band:.0f} % of the cells lie between 93 and 99 %, {int(low.sum())} below and "
+        f"{int((held > 0.99).sum())} above.",
+        f"- The rates not called worse hold the best of those tried in {_range(best)}; the rates called within δ hold one that "
+        f"truly is in {_range(within)}, and the very best in {_range(very_best)}.",
+        f"- Of two equal best rates one is called worse in {_range(twins)}.",
+        f"- Mean regret (log loss; optimum inside): {regret[0]:.1f}e-3 for the rate recommended, {regret[1]:.1f}e-3 for the "
+        "best mean.",
+        "",
+        "Studies in which the interval holds the optimum, %, and its width in decades, for noise of 3 % and of 8 %:",
+        "",
+    ]  # fmt: skip
+    cells = []
     for kind, step in itertools.product(SHAPES, STEPS):
-        cells = []
-        for seeds in SEEDS:
-            two = [
-                row
-                for row in values
-                if (row["shape"], row["step"], row["seeds"]) == (kind, float(f"{step:.3f}"), seeds)
-            ]
-            cells.append(", ".join(f"{100 * float(row['held']):.1f} / {float(row['width']):.2f}" for row in two))
-        lines.append(f"| {kind} | {step:.2f} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        of = {"shape": kind, "step": float(f"{step:.3f}")}
+        pairs = [zip(column("held", **of, seeds=n), column("width", **of, seeds=n), strict=True) for n in SEEDS]
+        cells.append([kind, f"{step:.2f}", *(", ".join(f"{100 * h:.1f} / {w:.2f}" for h, w in pair) for pair in pairs)])
+    lines += fragment.table(["shape", "step", *(f"{n} seed{'s' * (n > 1)}" for n in SEEDS)], cells)
+    lines += ["", "## The part of the draws that makes the interval", ""]
+    parts = []
+    for central, several in itertools.product(CENTRAL, (False, True)):
+        of = (column("seeds") > 1) == several
+        share, width = column(f"held_{central}")[of], column(f"width_{central}")[of]
+        parts.append([
+            f"{100 * central:.0f} %", "3 and more" if several else "1", f"{100 * share.mean():.1f}", f"{100 * share.min():.1f}",
+            f"{int((share < 0.93).sum())}, {int((share > 0.99).sum())} of {len(share)}", f"{width.mean():.2f}",
+        ])  # fmt: skip
+    head = ["central part", "seeds", "held, %", "least of a cell, %", "cells below 93 %, above 99 %", "width, decades"]
+    return [*lines, *fragment.table(head, parts)]
+
+
+def _range(shares: Floats) -> str:
+    return f"{100 * shares.mean():.1f} % (by cell {100 * shares.min():.1f} to {100 * shares.max():.1f} %)"
 
 
 def main() -> None:
@@ -201,12 +219,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--pages", type=Path, default=Path("docs/validation"))
+    parser.add_argument("--fresh", action="store_true", help="simulate all cells anew, because the method has changed")
+    parser.add_argument("--pages", type=Path, default=fragment.PAGES)
     options = parser.parse_args()
     table = options.pages / "coverage.csv"
     options.pages.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
-    if table.exists():
+    if table.exists() and not options.fresh:
         with table.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["repeats"]) >= options.repeats]
     done = {(row["shape"], row["step"], int(row["seeds"]), float(row["noise"])) for row in rows}
@@ -221,14 +240,9 @@ def main() -> None:
         for i, made in enumerate(pool.imap_unordered(cell, jobs)):
             rows.append({name: str(value) for name, value in zip(COLUMNS, made, strict=True)})
             rows.sort(key=lambda row: (order[row["shape"]], float(row["step"]), int(row["seeds"]), float(row["noise"])))
-            with table.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
+            fragment.write_csv(table, rows)
             print(f"{i + 1} of {len(jobs)}, {time.monotonic() - began:.0f} s: {made}", file=sys.stderr)
-    text = page(rows)
-    (options.pages / "coverage.md").write_text(text, encoding="utf-8")
-    print(text)
+    fragment.write("coverage", page(rows), [], options.pages)
 
 
 if __name__ == "__main__":
