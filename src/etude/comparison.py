@@ -80,7 +80,9 @@ def compare(runs: Sequence[Result | str | Path], objective: Objective | str | No
     from etude.analysis.compare import compare as judge
 
     metric, direction = decides[0]
-    made = judge([_run(name, result) for name, result in zip(names, results, strict=True)], direction=direction)
+    made = judge(
+        [_run(name, result) for name, result in zip(names, results, strict=True)], direction=direction, metric=metric
+    )
     return Comparison(
         results=results,
         objective={"metric": metric, "direction": direction},

@@ -120,14 +120,15 @@ class _Gap:
     reason: str | None = None
 
 
-def compare(runs: Sequence[Run], *, direction: str) -> Compared:
+def compare(runs: Sequence[Run], *, direction: str, metric: str = "") -> Compared:
     """Compare runs, two or more, whose scores are of one metric; ``direction`` is ``maximize`` or ``minimize``.
 
     Raises `ValueError` for fewer than two.
     """
     if len(runs) < 2:
         raise ValueError(f"compare: expected two runs or more, got {len(runs)}")
-    scale = find_scale(direction, (v for run in runs for by_seed in run.scores.values() for v in by_seed.values()))
+    values = (v for run in runs for by_seed in run.scores.values() for v in by_seed.values())
+    scale = find_scale(direction, values, metric)
     return Compared(
         runs=tuple(_read_run(run, scale) for run in runs),
         pairs=tuple(_read_pair(run, runs[0], scale) for run in runs[1:]),
