@@ -23,6 +23,7 @@ bench: .venv/dev  ## speed and memory against the tutorial's loop; about half an
 validate: .venv/dev .venv/peers  ## the experiments behind the verdicts; hours the first time, goes on where it stopped
 	$(BIN)/python benchmarks/dynamics.py --out docs/benchmarks/dynamics.md
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/comparisons.py
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/sweeps.py  # reads $$ETUDE_SWEEPS; says so and ends without it
