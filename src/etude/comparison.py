@@ -112,7 +112,7 @@ def _names(results: Sequence[Result]) -> tuple[str, ...]:
         raise SpecError(f"compare: expected different runs, got {twice} twice")
     count = Counter(path.name for path in paths)
     return tuple(
-        path.name if count[path.name] == 1 else str(result.directory)
+        path.name if count[path.name] == 1 else str(result.directory or result.study["name"])
         for path, result in zip(paths, results, strict=True)
     )
 

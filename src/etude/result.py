@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 ANALYSIS_VERSION = "2"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
+READINGS = (
+    "noise",
+    "response",
+    "sensitivity",
+    "seed_plan",
+    "second_opinion",
+    "binned",
+    "summary",
+)  # as the analysis has them
 ADAMW_DECAY = 0.01  # of torch.optim.AdamW where the recipe does not say; a test holds it against the class
 
 
@@ -215,7 +224,8 @@ class Result:
                     errors={name: columns.errors.get(name, unknown) for name in metrics},
                     loss=losses.get(trial.id, none),
                     end_step=trial.end_step,
-                    diverged_step=trial.diverged,
+                    diverged_step=trial.diverged if self.imported is None else self.ended(trial),
+                    diverged_unit="step" if self.imported is None else self.unit,
                     failure=trial.failure,
                 )
             )
@@ -407,7 +417,7 @@ class Result:
                         "estimate", "reason", "conclusion", "next_command", "next_reason",
                     )
                 },
-                **{name: self.analysis[name] for name in ("noise", "response", "sensitivity", "seed_plan", "second_opinion")},
+                **{name: self.analysis[name] for name in READINGS},
                 "notes": list(self.notes),
                 "environment": self.stored.environments[-1] if self.stored.environments else {},
             }

@@ -137,9 +137,6 @@ def test_a_stalled_rate_below_closes_the_lower_end():
     assert low >= -6
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a cliff after the left hump explains the right one away, and its rates have no place"
-)
 def test_of_two_humps_that_noise_cannot_tell_apart_the_right_one_is_held_too():
     """The right one is the best by less than the scatter; where the left one ended lower the interval is often its alone."""
     rng = np.random.default_rng(0)

@@ -183,7 +183,8 @@ def _second(
         times = f"{factor:.2g} times {'higher' if lr > best else 'lower'}"
         cost = f"{study.scale.gap_text(other.gap)} short of the best" if other.gap > 0 else "no worse"
         why = f"{name} would choose {rate_text(lr)}, {times}: {study.scale.text(other.mean)} there, {cost}"
-        why += "" if disagrees else ", which is not told from the best"
+        as_good = "as good by the objective" if other.grade == "within" else "whether that is as good is not told"
+        why += "" if disagrees else f"; {as_good}"
     return SecondOpinion(
         metric=metric, direction=direction, lr=lr, optimum_interval=told.optimum_interval, disagrees=disagrees, why=why
     )

@@ -23,8 +23,10 @@ from etude.analysis.values import Floats, Plateau, Response
 
 LEVEL = 0.95
 # The part of the draws that makes the 95 % interval of the optimum. The prior allows for rougher curves than most are, so
-# that where seeds have measured the noise the central 92 % hold it often enough (docs/validation/coverage.md).
-CENTRAL_MEASURED, CENTRAL_UNMEASURED = 0.92, 0.95
+# that where seeds have measured the noise the central 93 % hold it often enough (docs/validation/coverage.md).
+CENTRAL_MEASURED, CENTRAL_UNMEASURED = 0.93, 0.95
+ASSUMED = 0.1  # standard deviation on the even scale where nothing tells it: one seed, no curve, no error over examples
+BEYOND = 2.0  # ranges of the scores, and standard deviations of a run, that a draw may leave the scores by
 SURE, MAYBE = 0.9, 0.1  # chances that bound the inner and the outer plateau
 
 
@@ -35,6 +37,7 @@ class Answer:
     ``lrs`` (R,) that have a score; ``values`` (D, R) what each would reach on average over seeds; ``candidates`` the
     indices that may be recommended; ``best`` (D,) the lowest, of the curve where there is one; ``place`` (D,) where it is
     (log10), or None. ``bounds`` are the ends of the rates searched and ``closed`` says whether each is known to be worse.
+    ``on_curve`` (R,) is the share of the curves that go through each rate.
     """
 
     lrs: tuple[float, ...]
@@ -47,6 +50,7 @@ class Answer:
     curve: Floats | None
     bounds: tuple[float, float]
     closed: tuple[bool, bool]
+    on_curve: Floats
     why_no_curve: str
 
     def regret(self) -> Floats:
@@ -62,19 +66,25 @@ class Answer:
 
     def gaps(self, scale: Scale) -> Floats:
         """Return draws of how far each rate is from the best candidate, in the metric's unit (D, R)."""
-        best = self.values[:, list(self.candidates)].min(1, keepdims=True) if self.candidates else self.best[:, None]
-        return np.asarray(scale.sign * (scale.metric(best) - scale.metric(self.values)))
+        return np.asarray(scale.sign * (scale.metric(self._best_tried()) - scale.metric(self.values)))
+
+    def _best_tried(self) -> Floats:
+        return self.values[:, list(self.candidates)].min(1, keepdims=True) if self.candidates else self.best[:, None]
 
     def loss(self, scale: Scale) -> Floats:
         """Return draws of each rate's regret against the best of the curve, in the metric's unit (D, R)."""
         return np.asarray(scale.sign * (scale.metric(self.best[:, None]) - scale.metric(self.values)))
 
     def describe(self, scale: Scale, delta: float | None) -> Response:
-        """Return the curve, the optimum and its interval, and the plateau of rates within ``delta`` of the best."""
+        """Return the curve, the optimum and its interval, and the plateau of rates within ``delta`` of the best tried."""
         if self.place is None or self.curve is None:
             return Response(located=False, reason=self.why_no_curve)
         reached = np.isfinite(self.curve)
-        shown = reached.mean(0) >= 0.5
+        # Beyond the last rate that half of the curves go through there is nothing but extrapolation.
+        last = max(
+            (x for x, share in zip(self.noise.x, self.on_curve, strict=True) if share >= 0.5), default=self.bounds[1]
+        )
+        shown = (reached.mean(0) >= 0.5) & (self.grid <= last + 0.5 * (self.grid[1] - self.grid[0]))
         metric = np.where(reached, scale.metric(np.where(reached, self.curve, 0.0)), np.nan)[:, shown]
         # A draw that a cliff cut off says nothing of what lies beyond it. (`nanquantile` is slow.)
         ranked, count = np.sort(metric, axis=0), reached[:, shown].sum(0)
@@ -118,7 +128,7 @@ class Answer:
         assert self.curve is not None
         reached = np.isfinite(self.curve)
         with np.errstate(invalid="ignore"):
-            gap = scale.sign * (scale.metric(self.best[:, None]) - scale.metric(np.where(reached, self.curve, np.inf)))
+            gap = scale.sign * (scale.metric(self._best_tried()) - scale.metric(np.where(reached, self.curve, np.inf)))
         within = ((gap < delta) & reached).mean(0)
         top = int(within.argmax())
         middle = _stretch(within >= min(0.5, within[top]), top)
@@ -239,33 +249,44 @@ def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int 
     grid = np.empty(0)
     closed = (False, False)
     best = values[:, list(table.candidates) or slice(None)].min(1)
+    on_curve = np.zeros(len(table.lrs))
     if drawn is not None:
         grid, curve = drawn.grid, drawn.curve[n] * table.height
         index = curve.argmin(1)
         place, lowest = grid[index], curve[np.arange(len(curve)), index]
         bent = table.keep & (table.x <= drawn.reach[n][:, None])
         values[:, table.fitted] = np.where(bent, drawn.rates[n] * table.height, values[:, table.fitted])
-        # A rate that stands for itself may be the best, too.
-        best = np.minimum(lowest, values[:, list(table.candidates)].min(1)) if table.candidates else lowest
+        on_curve[table.fitted] = bent.mean(0)
+        best = lowest
+        if table.candidates:  # a rate that stands for itself may be the best, too
+            own = values[:, list(table.candidates)]
+            best = np.minimum(lowest, own.min(1))
+            place = np.where(own.min(1) < lowest, table.noise.x[list(table.candidates)][own.argmin(1)], place)
         closed = table.start < table.x[0] or not table.keep[0], table.bounds[1] > table.x[-1]
     return Answer(
         lrs=table.lrs, noise=table.noise, values=values, candidates=table.candidates, best=best, place=place, grid=grid,
-        curve=curve, bounds=table.bounds, closed=closed, why_no_curve=table.why_no_curve,
+        curve=curve, bounds=table.bounds, closed=closed, on_curve=on_curve, why_no_curve=table.why_no_curve,
     )  # fmt: skip
 
 
 def _alone(noise: Noise, known: Floats, draws: int) -> Floats:
     """Draw what each rate reaches from its own mean (D, R): normal, and Student's t where seeds measured the noise.
 
-    The noise is one pooled number, so a draw stretches all rates alike.
+    The noise is pooled over neighbours, so a draw stretches all rates alike.
     """
     strata = (np.arange(draws) + 0.5) / draws
     rng = np.random.default_rng(0)
     normal = rng.permuted(np.repeat(special.ndtri(strata)[:, None], len(noise.mean), 1), axis=0)
-    if not noise.measured:
-        return np.asarray(noise.mean + np.sqrt(known / noise.count) * normal)
-    stretch = np.sqrt(noise.df / (2 * special.gammaincinv(noise.df / 2, rng.permutation(strata))))
-    return np.asarray(noise.mean + np.sqrt(noise.variance / noise.count) * normal * stretch[:, None])
+    if noise.measured:
+        sd = np.sqrt(noise.variance / noise.count)
+        stretch = np.sqrt(noise.df / (2 * special.gammaincinv(noise.df / 2, rng.permutation(strata))))
+        away = sd * normal * stretch[:, None]
+    else:
+        sd = np.sqrt(np.where(known > 0, known, ASSUMED**2) / noise.count)
+        away = sd * normal
+    # Student's t has no mean on a logarithmic scale: a draw far from all scores is cut.
+    most = BEYOND * (float(np.ptp(noise.mean)) + sd)
+    return np.asarray(noise.mean + np.clip(away, -most, most))
 
 
 def _stretch(inside: np.ndarray, at: int) -> tuple[int, int]:

@@ -325,7 +325,7 @@ def _with_ends(sensitivity: tuple[float, float | None, float | None], scale: Sca
 def _signed(value: float, width: float, scale: Scale, *, plus: bool = True, unit: bool = True) -> str:
     """Write a difference to two digits of ``width``: ``+0.21 points``."""
     percent = scale.kind == "share"
-    factor = 100.0 if percent else 1.0
+    factor = 100.0 / scale.top if percent else 1.0
     digits = 1 - math.floor(math.log10(abs(width * factor))) if width else 1
     sign = "+" if plus else ""
     number = f"{value * factor:{sign}.{max(0, digits)}f}" if digits <= 6 else f"{value * factor:{sign}.2g}"

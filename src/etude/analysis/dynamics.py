@@ -57,7 +57,7 @@ def classify(
     improvements of loss and objective over step 0 in the study.
     """
     if curve.status == "diverged":
-        return None, {"reason": f"the loss stopped being finite at step {curve.diverged_step}"}
+        return None, {"reason": f"the loss stopped being finite at {curve.diverged_unit} {curve.diverged_step}"}
     level = next((curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics), None)
     if len(curve.steps) < 2 or level is None:
         return None, {"reason": "fewer than two evaluations"}

@@ -57,9 +57,8 @@ class Readings:
     ) -> None:
         self.curves, self.metric, self.step, self.horizon, self.unit = curves, metric, step, horizon, unit
         empty = np.empty(0)
-        self.scale = find_scale(
-            direction, np.concatenate([c.metrics.get(metric, empty) for c in curves] or [empty]), metric
-        )
+        seen = np.concatenate([c.metrics.get(metric, empty) for c in curves] or [empty])
+        self.scale = find_scale(direction, seen, metric, final=[c.at(metric, step)[0] for c in curves])
         self.gain, self.score_gain = self._gains()
         self.start = next(
             (float(c.metrics[metric][0]) for c in curves
@@ -180,6 +179,7 @@ class Readings:
         lost = np.array([sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in self.of_rate[lr]) for lr in lrs])
         chances = np.array(divergence.chance(np.log10(np.array(lrs, float)), lost.astype(float), judged.astype(float)))
         gaps = None if made is None or best is None else made.gaps(self.scale)
+        ends = None if gaps is None else np.quantile(gaps, [0.16, 0.84], axis=0)
         regrets = None if made is None or best is None else made.loss(self.scale).mean(0)
         means = self.means
         candidates = [] if made is None else [made.lrs[i] for i in made.candidates]
@@ -190,7 +190,7 @@ class Readings:
             draws = None if gaps is None or column is None or delta is None else gaps[:, column]
             p_within = math.nan if draws is None or delta is None else float((draws < delta).mean())
             found[lr] = self._of_rate(
-                lr, best, means, p_within, gap_error=0.0 if draws is None else float(draws.std()),
+                lr, best, means, p_within, gap_error=0.0 if ends is None or column is None else float(np.ptp(ends[:, column])) / 2,
                 regret=math.nan if regrets is None or column is None else float(regrets[column]),
                 chances=chances[:, i], is_top=lr == top, made=made, column=column,
             )  # fmt: skip
@@ -202,17 +202,17 @@ class Readings:
     ) -> RateEvidence:  # fmt: skip
         trials, scale = self.of_rate[lr], self.scale
         scored = [t.score for t in trials if math.isfinite(t.score)]
-        mean = float(np.mean(scored)) if scored else math.nan
+        mean_all = float(np.mean(scored)) if scored else math.nan
+        mean = means[lr] if math.isfinite(means[lr]) else mean_all
         gap = scale.sign * (means[best] - mean) if best is not None and scored else math.nan
         if math.isnan(p_within) and best is not None and scored:
             p_within = 0.0  # it has a score, but none of a trial that learned: worse than what did
-        if lr == best:
-            p_within = max(p_within, WITHIN)
         lost = any(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
         grade = None
         if best is not None and scored:
             worse = 1 - p_within >= WORSE
-            grade = "within" if lr == best or (p_within >= WITHIN and not lost) else "worse" if worse else "unresolved"
+            within = lr == best or (p_within >= WITHIN and not lost)
+            grade = "within" if within else "worse" if worse else "unresolved"
         error = math.nan
         if made is not None and column is not None and made.noise.measured and not lost:
             error = made.noise.sd(column) / math.sqrt(made.noise.count[column]) * float(scale.level(mean))
@@ -233,7 +233,9 @@ class Readings:
             n_outlying=sum((lr, t.curve.seed) in self.outlying for t in trials),
             n_agree=0,
             diverged_step=min((one for one in diverged if one is not None), default=None),
+            diverged_unit=next((t.curve.diverged_unit for t in trials), "step"),
             mean=mean,
+            mean_all=mean_all,
             mean_error=error if math.isfinite(error) else 0.0,
             gap=gap,
             gap_error=gap_error,

@@ -97,7 +97,7 @@ def measure_table(x: Floats, y_RS: Floats) -> Noise:
         rates = have[:, paired].sum() / paired.sum()
         typical = float(squares.sum() / own_df.sum())
         shared = max(0.0, float((seed_S**2).sum()) / spent - typical / rates)
-        correlation = shared / (shared + typical) if shared + typical > 0 else None
+        correlation = float(shared / (shared + typical)) if shared + typical > 0 else None
     return Noise(
         x=x, mean=mean_R, variance=variance, count=count, df=max(1.0, float(np.median(local_df))),
         shared=shared, correlation=correlation,

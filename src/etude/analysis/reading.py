@@ -14,7 +14,7 @@ from etude.notation import time_text
 class RateEvidence:
     """What is known of a rate when its sentence is written.
 
-    Counts are of its seeds; ``gap``, ``regret`` and errors in the metric's unit. ``is_best``: it is recommended;
+    Counts are of its seeds; ``mean`` is that of the seeds that learned (of all, where none did, as is ``mean_all``); ``gap``, ``regret`` and errors in the metric's unit. ``is_best``: it is recommended;
     ``is_top``: its own mean is the best. ``horizon``, ``best_reached`` (when the best rate was as good) and ``needs_low`` to
     ``needs_high`` (how long this one would take to be as good as the best; NaN where it cannot be told, ``needs_reason``) in
     ``unit``: epoch, step, or nothing where time is not known.
@@ -32,8 +32,10 @@ class RateEvidence:
     n_restless: int
     n_outlying: int
     n_agree: int
-    diverged_step: int | None
+    diverged_step: float | None
+    diverged_unit: str
     mean: float
+    mean_all: float
     mean_error: float
     gap: float
     gap_error: float
@@ -78,20 +80,21 @@ Templates = tuple[tuple[Callable[[RateEvidence], bool], str], ...]
 TABLE: Templates = (
     (lambda e: e.n_failed > 0 and e.n_scored == 0, "Its code raised{of_failed}: {failure}"),
     (lambda e: e.verdict == "diverged" and e.n_diverged > 0, "The loss stopped being finite{at_step}{of_diverged}."),
-    (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean}{after}."),
-    (lambda e: e.verdict == "diverged" and e.n_outlying > 0, "{n_outlying} of its {n_trials} seeds ended far from the others: {mean} on average{after}."),
+    (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean_all}{after}."),
+    (lambda e: e.verdict == "diverged" and e.n_outlying > 0, "{n_outlying} of its {n_trials} seeds ended far from the others: {mean_all} on average{after}."),
     (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean}{after}."),
     (lambda e: e.verdict == "diverged", "Never left its starting point: {mean}{after}."),
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
     (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean}{after}."),
-    (lambda e: e.verdict == "too low" and 2 * e.n_stalled > e.n_scored, "Most of its seeds never left their starting point: {mean} on average{after}."),
+    (lambda e: e.verdict == "too low" and 2 * e.n_stalled > e.n_scored, "Most of its seeds never left their starting point: {mean_all} on average{after}."),
     (lambda e: e.verdict == "too low" and e.still_improving, "Still improving at the end: {mean}{after}, {gap} short of the best{earlier}{longer}."),
     (lambda e: e.verdict == "too low" and e.unit != "", "{mean}{after}, {gap} short of the best{earlier}{longer}."),
     (lambda e: e.verdict == "too low", "{mean}, {gap} short of the best, which is a higher rate."),
-    (lambda e: e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; {mean} on average{after}."),
+    (lambda e: e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; the others reached {mean} on average{after}."),
     (lambda e: e.verdict == "unstable" and e.setback > 0, "Restless: fell back by {setback} between two evaluations and ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "unstable", "Restless: its training loss rose again and again; it ended at {mean}, {gap} short of the best."),
-    (lambda e: e.verdict == "too high", "Settled at {mean}{after}, {gap} short of the best."),
+    (lambda e: e.verdict == "too high" and e.unit != "", "Settled at {mean}{after}, {gap} short of the best."),
+    (lambda e: e.verdict == "too high", "{mean}, {gap} short of the best, which is a lower rate."),
     (lambda e: e.verdict == "good" and e.is_best and not e.is_top, "The least to lose, by its neighbours too: {mean}{after}{restless}."),
     (lambda e: e.verdict == "good" and e.is_best, "The best: {mean}{after}{restless}."),
     (lambda e: e.verdict == "good", "As good as the best: {mean}{after}{restless}."),
@@ -99,7 +102,7 @@ TABLE: Templates = (
     (lambda e: e.n_scored > 0 and e.grade is None, "{mean}{after}; there is no rate to hold it against."),
     (lambda e: e.grade == "worse", "{mean}{after}, {gap} short of the best, between rates that do better; more seeds would tell."),
     (lambda e: e.n_scored > 0 and e.gap < 0, "{mean}{after}, {gain} better than the recommended rate, which its neighbours do not bear out; more seeds would tell."),
-    (lambda e: e.n_scored > 0, "{mean}{after}: the gap of {gap} to the best cannot be told from noise; more seeds would tell."),
+    (lambda e: e.n_scored > 0, "{mean}{after}: whether it is within the margin of the best is not told ({gap} short of it); more seeds would tell."),
     (lambda e: True, "Nothing to judge it by yet."),
 )  # fmt: skip
 AGREED = ("too low", "good", "too high", "unstable")
@@ -108,14 +111,8 @@ AGREED = ("too low", "good", "too high", "unstable")
 def sentence(e: RateEvidence, scale: Scale) -> str:
     """Write the sentence of a rate, and how many of its seeds bear it out one by one."""
     template = next(template for predicate, template in TABLE if predicate(e))
-    error = f" ± {scale.gap_text(e.mean_error).removesuffix(' points')}" if e.mean_error > 0 else ""
-    mean = scale.text(e.mean)
-    if error and mean.endswith(" %"):
-        mean = f"{mean.removesuffix(' %')}{error} %"
-    elif error:
-        mean += error
     text = template.format(
-        at_step="" if e.diverged_step is None or not e.unit else f" at step {e.diverged_step}",
+        at_step="" if e.diverged_step is None or not e.unit else f" at {e.diverged_unit} {e.diverged_step:g}",
         of_diverged=_of(e.n_diverged, e.n_trials),
         of_collapsed=_of(e.n_collapsed, e.n_trials),
         of_failed=_of(e.n_failed, e.n_trials),
@@ -123,7 +120,8 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         n_lost=e.n_lost,
         n_outlying=e.n_outlying,
         n_trials=e.n_trials,
-        mean=mean,
+        mean=scale.pm_text(e.mean, e.mean_error),
+        mean_all=scale.text(e.mean_all),
         gap=scale.gap_text(e.gap),
         gain=scale.gap_text(-e.gap),
         setback=scale.gap_text(e.setback),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from etude.analysis.scale import Scale
 from etude.analysis.values import NextRun, RateReading, Recommendation, Response, SeedPlan
 from etude.notation import rate_text, time_text
 
+ABOVE = ("too high", "unstable", "diverged")
 COARSE = 0.4  # decades between tried rates from which on a rate in between is worth a run
+POWER_Z = 2.487  # of the normal quantiles of 0.95, which settles it, and of a power of 0.8
 SETTLED = 0.95  # chance that the pick is within δ of the best from which on another run would teach little
 NEAR = 0.1  # decades from a tried rate from which on a place counts as not tried
 MOST_SEEDS = 30
-WITHIN_Z, WORSE_Z = 0.8416, 1.2816  # of the probabilities 0.8 and 0.9 that make a grade
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,7 @@ def seed_plan(answer: Answer, delta: float, scale: Scale) -> SeedPlan | None:
         return SeedPlan(lrs=pair, more=0, why=f"{told} are told apart; more seeds would change nothing")
     away = abs(float(np.median(gap))) - delta
     sd = math.sqrt(2 * answer.noise.variance[pick]) * float(scale.level(scale.metric(answer.noise.mean[pick])))
-    z = WITHIN_Z if away < 0 else WORSE_Z
-    needed = math.ceil((z * sd / away) ** 2) if away else math.inf
+    needed = (POWER_Z * sd / away) ** 2 if away else math.inf
     have = int(min(answer.noise.count[[pick, rival]]))
     if needed > MOST_SEEDS + have:
         return SeedPlan(
@@ -77,8 +78,8 @@ def seed_plan(answer: Answer, delta: float, scale: Scale) -> SeedPlan | None:
             more=None,
             why=f"{told} differ by about the margin: more than {MOST_SEEDS} further seeds would tell",
         )
-    more = max(1, int(needed) - have)
-    would = "show that they differ by less than the margin" if away < 0 else "tell them apart"
+    more = max(1, math.ceil(needed) - have)
+    would = "probably show that they differ by less than the margin" if away < 0 else "probably tell them apart"
     return SeedPlan(lrs=pair, more=more, why=f"{told}: about {more} more seed{'s' * (more != 1)} would {would}")
 
 
@@ -90,7 +91,8 @@ def recommend(case: Case) -> Recommendation:
     position = tried.index(case.lr)
     provisional = None
     if e.n_scored < 2:
-        provisional = "run-to-run noise not measured: one seed"
+        measured = case.answer.noise.measured
+        provisional = "one seed at the recommended rate" if measured else "run-to-run noise not measured: one seed"
     elif case.unfinished:
         provisional = "training is not finished"
     return Recommendation(
@@ -125,6 +127,9 @@ def _reason(case: Case, within: Sequence[float], edge: str | None) -> str:
     e, n = case.evidence[case.lr], len(case.tried)
     after = f" after {time_text(e.horizon, e.unit)}" if e.unit else ""
     how = f"the best of {n} rates" if e.is_top else f"the least expected regret of {n} rates"
+    barred = [lr for lr, other in case.evidence.items() if other.n_lost and other.gap < 0]
+    if barred:
+        how += " that lost no seed" if e.is_top else ""
     reason = f"{rate_text(case.lr)} reaches {_reached(case)}{after}, {how}"
     others = [lr for lr in within if lr != case.lr]
     if others:
@@ -148,10 +153,10 @@ def _conclusion(case: Case, within: Sequence[float]) -> str:
         said = [f"{rate_text(r.lr)} {'diverged' if r.verdict == 'diverged' else f'is {r.verdict}'}" for r in others]
     else:  # many rates: where each kind begins and ends
         said = []
-        low = [r.lr for r in others if r.verdict == "too low"]
+        low = list(itertools.takewhile(lambda r: r.verdict == "too low", case.rates))
         if low:
-            said.append(f"{rate_text(max(low))} and below is too low")
-        high = [r for r in others if r.lr > case.lr and r.verdict != "too low"]
+            said.append(f"{rate_text(low[-1].lr)} and below is too low")
+        high = list(itertools.takewhile(lambda r: r.verdict in ABOVE, reversed(case.rates)))[::-1]
         if high:
             said.append(f"{rate_text(high[0].lr)} and above is {_either([r.verdict for r in high])}")
     return f"{conclusion}; {listed(said)}" if said else conclusion
@@ -168,11 +173,14 @@ def _estimate(case: Case, scale: Scale) -> dict[str, object]:
     On a logarithmic scale the mean of the metric lies above the exponential of the mean by half the variance of a run.
     """
     answer, e = case.answer, case.evidence[case.lr]
-    between = answer.noise.sd(case.pick)
-    shift = 0.5 * between**2 if scale.kind != "linear" and math.isfinite(between) else 0.0
-    drawn = scale.metric(answer.values[:, case.pick] + shift)
-    shared = math.sqrt(answer.noise.shared / answer.noise.count[case.pick])
-    spread = math.hypot(float(drawn.std()), shared * float(scale.level(e.mean)))
+    between, count = answer.noise.sd(case.pick), float(answer.noise.count[case.pick])
+    shared = math.sqrt(answer.noise.shared / count) * float(scale.level(e.mean))
+    if answer.place is None:  # the rate alone: its own mean and error
+        value, spread = e.mean, e.mean_error
+    else:
+        shift = 0.5 * between**2 if scale.kind != "linear" and math.isfinite(between) else 0.0
+        drawn = scale.metric(answer.values[:, case.pick] + shift)
+        value, spread = float(drawn.mean()), math.hypot(float(np.ptp(np.quantile(drawn, [0.16, 0.84]))) / 2, shared)
     note = None
     if answer.place is None and len(case.tried) > 1:
         note = f"the best of {len(case.tried)} rates, so likely a little optimistic"
@@ -180,7 +188,7 @@ def _estimate(case: Case, scale: Scale) -> dict[str, object]:
         note = "with its neighbours' support, so without the luck of the best of many"
     return {
         "metric": case.metric,
-        "value": float(drawn.mean()),
+        "value": value,
         "standard_error": spread or None,
         "own_mean": e.mean,
         "n_seeds": e.n_scored,
@@ -201,7 +209,10 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
         further = tuple(sorted(lr for lr in (_round(best * factor), _round(best * factor**2)) if 0 < lr < math.inf))
         return NextRun(why="the best rate is at the end of the grid", lrs=further)
     if e.n_scored < 2:
-        return NextRun(why="more seeds measure the run-to-run noise", seeds=3)
+        why = (
+            "more seeds at the best rates" if case.answer.noise.measured else "more seeds measure the run-to-run noise"
+        )
+        return NextRun(why=why, seeds=3)
     if case.answer.place is not None:
         return _next_by_regret(case, case.answer.place)
     unresolved = [lr for lr in tried if case.evidence[lr].grade == "unresolved" and not case.evidence[lr].n_lost]

@@ -27,8 +27,10 @@ LENGTHS = (0.3, 0.6, 1.2, 2.4)  # decades
 HEIGHTS = (0.05, 0.12, 0.3, 0.8)  # of the span: how far the curve may leave its trend
 TREND_SD = 10.0  # of the span, for each coefficient of the quadratic: vague
 CLIFF = 0.7  # prior probability that there is a cliff to the right of the best rate
+JUMP = 0.5  # spans by which the first rate over a cliff is worse than the last before it: a steep slope is no cliff
 REACH = 2.0  # spans above the best rate, to its left, from where on a rate is too far off to bend the curve
 UNMEASURED = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # noise variances in span², where there is one seed a rate
+MOST_UNMEASURED = 0.25  # the largest of them on the even scale: a run is not off by half of its level
 MEASURED = 5  # quantiles of the noise's own uncertainty, where there are more
 FEWEST = 4  # rates that a curve needs
 STEP, MOST_POINTS = 0.04, 200  # of the grid: decades, and points
@@ -73,7 +75,8 @@ def noise_levels(noise: Noise, height: float, least: Floats) -> Floats:
         factor = noise.df / (2 * special.gammaincinv(noise.df / 2, 1 - quantile))
         levels = factor[:, None] * noise.variance / noise.count
     else:
-        levels = np.maximum(np.array(UNMEASURED)[:, None] * height**2, least) * np.ones(len(least))
+        guessed = np.minimum(np.array(UNMEASURED) * height**2, MOST_UNMEASURED)
+        levels = np.maximum(guessed[:, None], least) * np.ones(len(least))
     return np.asarray(levels / height**2 + 1e-8)
 
 
@@ -175,15 +178,18 @@ def matern52(a: Floats, b: Floats, length: float) -> Floats:
 def _cliffs(y_NR: Floats, used_NR: np.ndarray[Any, Any]) -> Floats:
     """Return the log prior that the last rate before the cliff is r, plus the log density of what lies over it (N, R).
 
-    The last place stands for no cliff among the rates. Beyond it results are spread evenly over the range seen; before it
-    there are three rates at least, and the best of all.
+    The last place stands for no cliff among the rates. Beyond it results are spread evenly over the range seen, the first
+    of them `JUMP` spans worse; before it there are three rates at least, and the best of all.
     """
     R = y_NR.shape[1]
     seen = np.where(used_NR, y_NR, np.nan)
     spread = np.nanmax(seen, 1, keepdims=True) - np.nanmin(seen, 1, keepdims=True)
     over = used_NR[:, ::-1].cumsum(1)[:, ::-1] - used_NR
     place = np.arange(R)
-    possible = (place >= np.nanargmin(seen, 1)[:, None]) & (used_NR.cumsum(1) >= 3) & used_NR
+    # The next rate that is used, to the right of each.
+    after = np.stack([np.where(used_NR & (place > r), place, R).min(1) for r in range(R)], 1)
+    jump = np.take_along_axis(np.concatenate([y_NR, np.full((len(y_NR), 1), np.inf)], 1), after, 1) - y_NR
+    possible = (place >= np.nanargmin(seen, 1)[:, None]) & (used_NR.cumsum(1) >= 3) & used_NR & (jump >= JUMP)
     possible[:, -1] = False
     count = np.maximum(possible.sum(1, keepdims=True), 1)
     with np.errstate(divide="ignore"):

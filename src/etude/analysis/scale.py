@@ -50,6 +50,7 @@ class Scale:
             return -self.sign * np.asarray(even, float) * self.unit
         # A draw far over the cliff must neither overflow nor leave the range of a share.
         level = np.exp(np.minimum(even, 300.0))
+        level = np.where(level <= self.floor * (1 + 1e-9), 0.0, level)
         return self.top - np.minimum(level, self.top) if self.kind == "share" else level
 
     def text(self, value: float) -> str:
@@ -61,6 +62,14 @@ class Scale:
         share = 100 * value / self.top
         return f"{share:.{2 if 0 < 100 - share < 0.95 else 1}f} %"
 
+    def pm_text(self, value: float, error: float) -> str:
+        """Write a value with its error: ``98.9 ± 0.1 %``; without one where the error is 0 or unknown."""
+        said = self.text(value)
+        if not (np.isfinite(error) and error > 0 and np.isfinite(value)):
+            return said
+        bare, unit = said.removesuffix(" %"), " %" if said.endswith(" %") else ""
+        return f"{bare} ± {self.gap_text(error).removesuffix(' points')}{unit}"
+
     def gap_text(self, gap: float) -> str:
         """Write a difference: ``1.6 points`` or ``0.0032``."""
         if self.kind != "share":
@@ -69,14 +78,18 @@ class Scale:
         return f"{points:.{2 if abs(points) < 0.095 else 1}f} points"
 
 
-def find_scale(direction: str, values: Iterable[float], metric: str = "") -> Scale:
-    """Find the scale from the name and the finite values seen.
+def find_scale(
+    direction: str, values: Iterable[float], metric: str = "", final: Iterable[float] | None = None
+) -> Scale:
+    """Find the scale from the name and the finite values seen; its floor from the ``final`` ones alone, where they are given.
 
     A share: to be maximized and all in [0, 1] (or in [0, 100], where the name is that of a share); a positive one: to be
     minimized, none below 0 and not all 0; else linear.
     """
     finite = np.fromiter(values, float)
     finite = finite[np.isfinite(finite)]
+    ends = finite if final is None else np.fromiter(final, float)
+    ends = ends[np.isfinite(ends)]
     sign = 1 if direction == "maximize" else -1
     if not len(finite) or finite.min() < 0:
         return _linear(finite, sign)
@@ -85,10 +98,10 @@ def find_scale(direction: str, values: Iterable[float], metric: str = "") -> Sca
         named = any(word in metric.lower() for word in SHARES)
         if finite.max() > top or (top > 1 and not named):
             return _linear(finite, sign)
-        return Scale(kind="share", sign=sign, top=top, floor=_floor(top - finite, 1e-4 * top))
+        return Scale(kind="share", sign=sign, top=top, floor=_floor(top - ends, 1e-4 * top))
     if finite.max() == 0:
         return _linear(finite, sign)
-    return Scale(kind="positive", sign=sign, floor=_floor(finite, 1e-12))
+    return Scale(kind="positive", sign=sign, floor=_floor(ends, 1e-6 * float(finite.max())))
 
 
 def _linear(finite: np.ndarray[Any, Any], sign: int) -> Scale:

@@ -51,7 +51,7 @@ def sensitivity(
     draws = integrate.trapezoid(cost, at, axis=1) / (at[-1] - at[0])
     bottom, top = np.quantile(draws, [0.025, 0.975])
     return Sensitivity(
-        value=float(draws.mean()), low=float(bottom), high=float(top), range=ends, covered=covered,
+        value=float(np.median(draws)), low=float(bottom), high=float(top), range=ends, covered=covered,
         start=start if math.isfinite(start) else None, reason="",
     )  # fmt: skip
 
@@ -59,7 +59,8 @@ def sensitivity(
 def _levels(answer: Answer, rates: list[float], lost: dict[float, bool], start: float, scale: Scale) -> Floats:
     """Return ℓ at each rate, capped at ℓ₀ (D, R)."""
     column = {lr: i for i, lr in enumerate(answer.lrs)}
-    cap = _level(scale, scale.even(start)) if math.isfinite(start) else np.inf
+    # Where ℓ₀ is not known nothing is worse than the worst seen.
+    cap = _level(scale, scale.even(start) if math.isfinite(start) else answer.noise.mean.max())
     made = np.full((len(answer.best), len(rates)), cap)
     for i, lr in enumerate(rates):
         if lr in column and not lost[lr]:

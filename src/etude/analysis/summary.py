@@ -9,6 +9,7 @@ from etude.analysis.scale import Scale
 from etude.analysis.values import NoiseReading, Recommendation, Response, SecondOpinion, SeedPlan, Sensitivity
 from etude.notation import rate_text
 
+NARROW = 0.05  # decades: a plateau below the resolution of the curve is none
 LIKELY_LOST = 0.02  # chance of losing a trial from which on it is told
 
 
@@ -22,16 +23,16 @@ def summary(
     yield from _where(response)
     value, error = answer.estimate["value"], answer.estimate["standard_error"]
     if noise.sd is not None:
-        expected = f"Expected of new seeds at {rate_text(answer.lr)}: {scale.text(value)}"
-        yield expected + (f", give or take {scale.gap_text(error)}." if error else ".")
+        yield f"Expected of new seeds at {rate_text(answer.lr)}: {scale.pm_text(value, error or 0.0)}."
+        degrees = f"{noise.df:.0f} degree{'s' * (round(noise.df or 0) != 1)} of freedom"
         shared = f"; {_percent(noise.correlation)} of it common to all rates of a seed" if noise.correlation else ""
-        yield f"Between seeds: {scale.gap_text(noise.sd)} (standard deviation, {noise.df:.0f} degrees of freedom{shared})."
+        yield f"Between seeds: {scale.gap_text(noise.sd)} (standard deviation, {degrees}{shared})."
     e = evidence[answer.lr]
-    if e.p_diverged_high >= LIKELY_LOST:
-        many = "" if e.n_trials < 2 else f", none of {e.n_trials} was"
+    # Where no rate lost any, the number would be little but the prior.
+    if e.p_diverged_high >= LIKELY_LOST and any(of.n_lost for of in evidence.values()):
         yield (
-            f"Chance of losing a trial at {rate_text(answer.lr)}: {_percent(e.p_diverged)}, at most "
-            f"{_percent(e.p_diverged_high)} (95 %){many}."
+            f"Chance of losing a trial at {rate_text(answer.lr)}: {_percent(e.p_diverged)} ({_percent(e.p_diverged_low)} to "
+            f"{_percent(e.p_diverged_high)}, 95 %); none of {e.n_scored} was lost."
         )
     if (
         sensitivity.value is not None
@@ -43,7 +44,7 @@ def summary(
         part = f", {_percent(sensitivity.covered)} of it tried" if sensitivity.covered < 0.995 else ""
         yield (
             f"LR sensitivity, {a} to {b}{part}: {scale.gap_text(sensitivity.value)} lost on average "
-            f"({scale.gap_text(sensitivity.low)} to {scale.gap_text(sensitivity.high)})."
+            f"({scale.gap_text(sensitivity.low).removesuffix(' points')} to {scale.gap_text(sensitivity.high)})."
         )
     if second is not None and second.disagrees:
         yield f"Another view: {second.why}."
@@ -64,7 +65,7 @@ def _where(response: Response) -> Iterator[str]:
     if response.open:
         said += f", or {' or '.join('below' if end == 'low' else 'above' for end in response.open)} the rates tried"
     plateau = response.plateau
-    if plateau is not None:
+    if plateau is not None and plateau.decades >= NARROW:
         ends = f"{rate_text(plateau.low)} to {rate_text(plateau.high)}"
-        said += f"; within the margin of it are {plateau.decades:.1f} decades, {ends}"
+        said += f"; within the margin of the best tried are {plateau.decades:.1f} decades, {ends}"
     yield said + "."

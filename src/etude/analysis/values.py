@@ -21,7 +21,8 @@ class Curve:
 
     ``steps`` and ``epochs`` (E,) of the evaluations, ``metrics`` and ``errors`` (standard errors, NaN where unknown) by
     name, each (E,); ``loss`` (T,) the training loss by step from step 1 on, maybe empty. ``diverged_step`` is set where
-    the loss stopped being finite, ``failure`` where the trial's code raised. ``end_step`` is the last step asked for.
+    the loss stopped being finite (in ``diverged_unit``: curves from elsewhere may know the epoch alone), ``failure`` where the
+    trial's code raised. ``end_step`` is the last step asked for.
     """
 
     lr: float
@@ -33,7 +34,8 @@ class Curve:
     errors: Mapping[str, Floats]
     loss: Floats
     end_step: int
-    diverged_step: int | None = None
+    diverged_step: float | None = None
+    diverged_unit: str = "step"
     failure: str | None = None
 
     def at(self, name: str, step: int) -> tuple[float, float]:
