@@ -85,7 +85,7 @@ def test_lengths_heights_and_noises_are_weighted_by_their_evidence(fixed):
 
 def test_the_place_of_the_cliff_is_weighted_by_what_each_place_predicts(fixed):
     fixed(LENGTHS=(0.6,), HEIGHTS=(0.3,))
-    y = np.array([1.3, 0.6, 0.15, 0.0, 0.55, 4.0])
+    y = np.array([1.3, 0.6, 0.15, 0.0, 0.35, 4.0])
     variance = np.full(6, 0.05)
     draws = 20_000
     drawn = response.draw(X, y[None], variance[None, None], GRID, low=np.array([X[0]]), draws=draws)
