@@ -209,6 +209,7 @@ class Readings:
         if lr == best:
             p_within = max(p_within, WITHIN)
         lost = any(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
+        lost |= any(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials)
         grade = None
         if best is not None and scored:
             worse = 1 - p_within >= WORSE
