@@ -208,6 +208,7 @@ class Readings:
         if math.isnan(p_within) and best is not None and scored:
             p_within = 0.0  # it has a score, but none of a trial that learned: worse than what did
         lost = any(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
+        lost |= any(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials)
         grade = None
         if best is not None and scored:
             worse = 1 - p_within >= WORSE

@@ -66,7 +66,7 @@ def seed_plan(answer: Answer, delta: float, scale: Scale) -> SeedPlan | None:
     gap = scale.sign * (metric[:, 0] - metric[:, 1])
     if (np.abs(gap) < delta).mean() >= SETTLED:
         return SeedPlan(lrs=pair, more=0, why=f"{told} differ by less than the margin; more seeds would change nothing")
-    if (np.abs(gap) > delta).mean() >= SETTLED:
+    if max((gap > delta).mean(), (gap < -delta).mean()) >= SETTLED:  # one of them, and it is known which
         return SeedPlan(lrs=pair, more=0, why=f"{told} are told apart; more seeds would change nothing")
     away = abs(float(np.median(gap))) - delta
     sd = math.sqrt(2 * answer.noise.variance[pick]) * float(scale.level(scale.metric(answer.noise.mean[pick])))

@@ -1,0 +1,193 @@
+"""The evidence on a rate: verdicts of seeds, binning, second opinions, and notes."""
+
+import dataclasses
+import time
+
+import made
+import numpy as np
+import pytest
+from made import judge, study, verdicts
+
+from etude.analysis.evidence import BINS, MOST_RATES, binned
+
+X = np.linspace(-5, -1, 9)
+
+
+def test_verdicts_of_a_parabola_rise_from_too_low_over_good_to_too_high():
+    found = judge(study(lambda x: made.parabola(x, bend=0.6), X, 3, 0.02))
+    order = ["too low", "good", "too high"]
+    words = [order.index(rate.verdict) for rate in found.rates]
+    assert words == sorted(words)
+    assert set(words) == {0, 1, 2}
+    for rate in found.rates:
+        e = rate.evidence
+        assert e["n_scored"] == e["n_trials"] == e["n_agree"] == 3
+        assert e["p_within"] + e["p_worse"] == pytest.approx(1)
+        assert e["p_diverged_low"] <= e["p_diverged"] <= e["p_diverged_high"]
+        assert (e["gap"] == 0) == (rate.lr == 1e-3)
+        assert e["regret"] >= -1e-9
+
+
+def test_gaps_and_grades_are_of_the_metrics_unit():
+    found = judge(study(made.parabola, X, 3, 0.02))
+    best = next(rate for rate in found.rates if rate.lr == found.recommendation.lr)
+    for rate in found.rates:
+        assert rate.evidence["gap"] == pytest.approx(rate.evidence["mean"] - best.evidence["mean"])
+
+
+def test_a_stalled_rate_below_is_too_low_and_above_is_diverged():
+    curves = [c for c in study(made.parabola, X, 2, 0.02) if 1e-4 < c.lr < 1e-2]
+    ends = [made.stalled(lr, s) for lr in (1e-7, 10.0) for s in range(2)]
+    words = verdicts(judge([*curves, *ends]))
+    assert words[1e-7] == "too low"
+    assert words[10.0] == "diverged"
+
+
+def test_few_rates_are_left_as_they_are():
+    curves = study(made.parabola, np.linspace(-5, -1, MOST_RATES), 1)
+    kept, how = binned(curves)
+    assert how is None
+    assert kept == curves
+
+
+def many(count, rng, seeds=1):
+    """As many random rates, each with as many seeds, as final values."""
+    x = np.sort(rng.uniform(-5, -1, count // seeds))
+    return study(made.parabola, x, seeds, 0.05, start=None, rng=1)
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_many_rates_go_into_bins_of_equal_width_named_by_a_rate_of_theirs(seeds):
+    curves = many(1000, np.random.default_rng(0), seeds)
+    found, how = binned(curves)
+    assert len(found) == len(curves)
+    names = sorted({c.lr for c in found})
+    assert 40 <= len(names) <= BINS
+    assert set(names) <= {c.lr for c in curves}
+    width = 4 / BINS
+    for before, after in zip(curves, found, strict=True):
+        assert abs(np.log10(before.lr / after.lr)) <= width
+        assert after.metrics is before.metrics
+    pairs = [(c.lr, c.seed) for c in found]
+    assert len(set(pairs)) == len(pairs), "two runs of one bin are two seeds"
+    tried = len({c.lr for c in curves})
+    assert (
+        how
+        == f"{tried} rates in {len(names)} bins of {width:.2g} decades, each named by the rate nearest to its middle"
+    )
+
+
+def test_ten_thousand_trials_are_binned_and_judged():
+    curves = many(10_000, np.random.default_rng(0))
+    began = time.monotonic()
+    found = judge(curves, unit="")
+    assert time.monotonic() - began < 20
+    assert found.binned.startswith(f"{len({c.lr for c in curves}):,} rates in 48 bins of 0.083 decades")
+    assert any(found.binned in note for note in found.notes)
+    assert len(found.trials) == 10_000
+    assert [t.lr for t in found.trials] == [c.lr for c in curves], "trials keep their own rate"
+    assert len(found.rates) <= BINS
+    assert 10**-3.3 < found.recommendation.lr < 10**-2.7
+    low, high = found.recommendation.optimum_interval
+    assert low <= 1e-3 <= high
+
+
+def second(curves, **fields):
+    return judge(curves, second=("val_accuracy", "maximize"), **fields).second_opinion
+
+
+def with_accuracy(curves, at, rng):
+    """Adds an accuracy whose best rate is 10**``at``."""
+    made_of = []
+    for c in curves:
+        last = 1 - 0.1 * np.exp(made.parabola(np.log10(c.lr), at, 0.4, 0.0) + 0.02 * rng.standard_normal())
+        values = np.linspace(0.1, max(0.11, last), len(c.steps))
+        made_of.append(
+            dataclasses.replace(
+                c,
+                metrics={**c.metrics, "val_accuracy": values},
+                errors={**c.errors, "val_accuracy": np.full(len(values), np.nan)},
+            )
+        )
+    return made_of
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_metric_that_wants_another_rate_by_a_decade_is_told_and_one_that_agrees_is_not(seeds):
+    curves = study(lambda x: made.parabola(x, bend=1.0), X, seeds, 0.02)
+    other = second(with_accuracy(curves, -2.0, np.random.default_rng(0)))
+    assert other.disagrees
+    assert 5e-3 < other.lr < 2e-2
+    assert "times higher" in other.why
+    assert other.metric == "val_accuracy"
+    same = second(with_accuracy(curves, -3.0, np.random.default_rng(0)))
+    assert not same.disagrees
+    lower = second(with_accuracy(curves, -4.0, np.random.default_rng(0)))
+    assert lower.disagrees
+    assert "times lower" in lower.why
+
+
+def test_a_disagreement_is_in_the_summary_and_agreement_is_not():
+    curves = study(lambda x: made.parabola(x, bend=1.0), X, 3, 0.02)
+    ask = {"second": ("val_accuracy", "maximize")}
+    apart, alike = (judge(with_accuracy(curves, at, np.random.default_rng(0)), **ask) for at in (-2.0, -3.0))
+    assert sum("Another view" in line for line in apart.summary) == 1
+    assert not any("Another view" in line for line in alike.summary)
+
+
+def test_no_second_opinion_where_none_is_asked_or_the_metric_is_not_there():
+    curves = study(made.parabola, X, 2, 0.02)
+    assert judge(curves).second_opinion is None
+    assert second(curves) is None
+
+
+def test_the_timescale_of_weight_decay_is_told_right():
+    curves = study(made.parabola, np.arange(-4.0, -1.0), 1)
+    (note,) = judge(curves, weight_decay=0.1, steps_per_epoch=500).notes
+    assert "from 100,000 steps at 1e-4 to 1,000 at 1e-2 (200 to 2 epochs)" in note
+    assert "λ = 0.1" in note
+    (note,) = judge(curves, weight_decay=0.01).notes
+    assert "from 1,000,000 steps at 1e-4 to 10,000 at 1e-2;" in note
+    assert "epoch" not in note
+
+
+def test_without_decay_or_with_one_rate_there_is_no_note():
+    curves = study(made.parabola, np.arange(-4.0, -1.0), 1)
+    assert judge(curves).notes == ()
+    assert judge(curves, weight_decay=0.0).notes == ()
+    assert judge(curves[:1], weight_decay=0.1).notes == ()
+
+
+def test_a_trial_that_has_not_reached_the_horizon_has_no_score():
+    short = made.trial(1e-2, 0.05)
+    short = dataclasses.replace(
+        short, steps=short.steps[:4], epochs=short.epochs[:4], metrics={"val_loss": short.metrics["val_loss"][:4]},
+        errors={"val_loss": short.errors["val_loss"][:4]}, status="paused",
+    )  # fmt: skip
+    found = judge([*study(made.parabola, np.arange(-5.0, -2.0), 1), short])
+    assert np.isnan(found.trials[-1].score)
+    assert verdicts(found)[1e-2] == "undetermined"
+
+
+def test_a_trial_that_went_on_is_judged_at_the_horizon():
+    def carried_on(c):
+        metrics = {"val_loss": np.append(c.metrics["val_loss"], 99.0)}
+        errors = {"val_loss": np.append(c.errors["val_loss"], np.nan)}
+        times = {"steps": np.append(c.steps, 70), "epochs": np.append(c.epochs, 7.0), "end_step": 70}
+        return dataclasses.replace(c, metrics=metrics, errors=errors, **times)
+
+    curves = study(made.parabola, X, 1)
+    assert [t.score for t in judge(map(carried_on, curves)).trials] == [t.score for t in judge(curves).trials]
+
+
+def test_a_failed_trial_says_what_its_code_raised_and_costs_its_rate_nothing():
+    def failed(c):
+        nothing = {"steps": c.steps[:0], "epochs": c.epochs[:0], "metrics": {}, "errors": {}}
+        return dataclasses.replace(c, status="failed", failure="OSError: gone", **nothing)
+
+    found = judge(
+        failed(c) if c.lr == 1e-5 or (c.lr, c.seed) == (1e-3, 1) else c for c in study(made.parabola, X, 3, 0.02)
+    )
+    assert found.recommendation.lr == 1e-3
+    assert found.rates[0].reason == "Its code raised (3 of 3 seeds): OSError: gone"
+    assert found.rates[0].verdict == "undetermined"
