@@ -9,7 +9,7 @@ D draws, R rates, G grid points.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,8 @@ class Answer:
     curve: Floats | None
     bounds: tuple[float, float]
     closed: tuple[bool, bool]
-    on_curve: Floats
     why_no_curve: str
+    on_curve: Floats = field(default_factory=lambda: np.empty(0))
 
     def regret(self) -> Floats:
         """Return the expected regret of each rate, on the even scale (R,)."""
@@ -82,7 +82,7 @@ class Answer:
         reached = np.isfinite(self.curve)
         # Beyond the last rate that half of the curves go through there is nothing but extrapolation.
         last = max(
-            (x for x, share in zip(self.noise.x, self.on_curve, strict=True) if share >= 0.5), default=self.bounds[1]
+            (x for x, share in zip(self.noise.x, self.on_curve, strict=False) if share >= 0.5), default=self.bounds[1]
         )
         shown = (reached.mean(0) >= 0.5) & (self.grid <= last + 0.5 * (self.grid[1] - self.grid[0]))
         metric = np.where(reached, scale.metric(np.where(reached, self.curve, 0.0)), np.nan)[:, shown]

@@ -150,7 +150,7 @@ def _conclusion(case: Case, within: Sequence[float]) -> str:
     conclusion = f"Train at {rate_text(case.lr)}: it reaches {_reached(case)}{when}"
     others = [rate for rate in case.rates if rate.lr not in within and rate.verdict != "undetermined"]
     if len(others) <= 4:
-        said = [f"{rate_text(r.lr)} {'diverged' if r.verdict == 'diverged' else f'is {r.verdict}'}" for r in others]
+        said = [_together([r.lr for r in of], word) for word, of in itertools.groupby(others, key=lambda r: r.verdict)]
     else:  # many rates: where each kind begins and ends
         said = []
         low = list(itertools.takewhile(lambda r: r.verdict == "too low", case.rates))
@@ -160,6 +160,11 @@ def _conclusion(case: Case, within: Sequence[float]) -> str:
         if high:
             said.append(f"{rate_text(high[0].lr)} and above is {_either([r.verdict for r in high])}")
     return f"{conclusion}; {listed(said)}" if said else conclusion
+
+
+def _together(lrs: Sequence[float], word: str) -> str:
+    is_or_are = "" if word == "diverged" else " is" if len(lrs) == 1 else " are"
+    return f"{listed([rate_text(lr) for lr in lrs])}{is_or_are} {word}"
 
 
 def _either(words: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ def sensitivity(
     right = np.clip(np.searchsorted(x, at, side="right"), 1, len(x) - 1)
     share = (at - x[right - 1]) / (x[right] - x[right - 1])
     cost = level_DR[:, right - 1] * (1 - share) + level_DR[:, right] * share - least[:, None]
+    cost = np.maximum(cost, 0.0)  # a cap at the worst rate seen may lie below a draw of the best
     draws = integrate.trapezoid(cost, at, axis=1) / (at[-1] - at[0])
     bottom, top = np.quantile(draws, [0.025, 0.975])
     return Sensitivity(
