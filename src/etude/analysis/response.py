@@ -74,7 +74,7 @@ def noise_levels(noise: Noise, height: float, least: Floats) -> Floats:
         levels = factor[:, None] * noise.variance / noise.count
     else:
         levels = np.maximum(np.array(UNMEASURED)[:, None] * height**2, least) * np.ones(len(least))
-    return np.minimum(levels / height**2 + 1e-8, 0.5 * IGNORED)
+    return np.asarray(np.minimum(levels / height**2 + 1e-8, 0.5 * IGNORED))
 
 
 def points(low: float, high: float) -> Floats:
