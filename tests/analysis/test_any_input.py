@@ -173,8 +173,16 @@ def test_rates_next_to_each_other_have_a_curve_or_a_reason(count):
     assert found.response.located or found.response.reason
 
 
-def test_the_same_rate_and_seed_twice_is_no_error():
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_same_rate_and_seed_twice_is_no_error(order):
     curves = [made.trial(lr, final, 0) for lr, final in ((1e-3, 0.1), (1e-3, 0.2), (1e-2, 0.5))]
-    found = made.judge(curves)
+    found = made.judge(curves[::order])
     assert found.recommendation.lr == 1e-3
     assert [rate.n_trials for rate in found.rates] == [2, 1]
+    failed = dataclasses.replace(
+        curves[1], status="failed", failure="x", steps=np.empty(0, int), epochs=np.empty(0), metrics={}, errors={}
+    )
+    again = made.judge([curves[0], failed, curves[2]][::order])
+    assert again.recommendation.lr == 1e-3
+    assert again.recommendation.estimate["own_mean"] == pytest.approx(0.1)
+    assert again.rates[1].evidence["gap"] == pytest.approx(0.4)

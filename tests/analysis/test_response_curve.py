@@ -194,6 +194,15 @@ def test_noise_levels_are_measured_by_seeds_or_bounded_below_by_the_examples():
     assert bounded.max() == pytest.approx(0.5 / 4, rel=1e-3)  # the examples bound it, `MOST_UNMEASURED` the rest
 
 
+def test_noise_beyond_all_measure_ignores_no_rate():
+    """Four rates that end alike but for a millionth, and errors of a tenth: nothing is located, and nothing raises."""
+    table = noise.measure_table(np.arange(4.0), np.array([[0.0], [1e-6], [2e-6], [3e-6]]))
+    assert (response.noise_levels(table, 2e-6, np.full(4, 0.01)) < response.IGNORED).all()
+    curves = [made.trial(10.0**-a, 0.5 + 1e-6 * a, error=0.1) for a in range(5)]
+    assert not made.judge(curves).response.located
+    assert set(made.verdicts(made.judge(curves, margin=0.5)).values()) == {"good"}
+
+
 def test_the_grid_reaches_from_end_to_end_and_stays_small():
     for low, high in ((-3.0, -2.9), (-5, -1), (-30, 30)):
         grid = response.points(low, high)

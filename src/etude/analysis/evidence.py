@@ -156,7 +156,7 @@ class Readings:
     def means(self) -> Mapping[float, float]:
         """The mean score of each rate over the trials that learned, in the metric's unit; NaN where none did."""
         scores = {
-            lr: [t.score for t in trials if t.curve.seed in self.scores.get(lr, ())]
+            lr: [t.score for t in trials if t.learned and t.curve.seed in self.scores.get(lr, ())]
             for lr, trials in self.of_rate.items()
         }
         return {lr: float(np.mean(of)) if of else math.nan for lr, of in scores.items()}

@@ -76,7 +76,7 @@ def noise_levels(noise: Noise, height: float, least: Floats) -> Floats:
     else:
         guessed = np.minimum(np.array(UNMEASURED) * height**2, MOST_UNMEASURED)
         levels = np.maximum(guessed[:, None], least) * np.ones(len(least))
-    return np.asarray(levels / height**2 + 1e-8)
+    return np.asarray(np.minimum(levels / height**2 + 1e-8, 0.5 * IGNORED))
 
 
 def points(low: float, high: float) -> Floats:

@@ -164,6 +164,8 @@ def _csv_errors(path: Path, zipped: bool) -> Iterator[None]:
         raise DataError(f"{path}: the file is empty") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         said = _first_line(error).removeprefix("Error tokenizing data. C error: ")
+        if "does not match length of data" in said:
+            said = "a row has more cells than the header names; give each column a name"
         raise DataError(f"{path}: not a sound CSV: {said[0].lower()}{said[1:]}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -225,7 +227,7 @@ def _check(
         has_seed=names.seed in columns,
         step=read.whole(names.step, least=0) if names.step in columns and frame[names.step].notna().any() else None,
         epoch=read.places(names.epoch, names.step) if names.epoch in columns else None,
-        horizon=read.numbers("horizon") if "horizon" in columns and frame["horizon"].notna().any() else None,
+        horizon=read.horizons() if "horizon" in columns and frame["horizon"].notna().any() else None,
         values={metric: read.numbers(metric) for metric in metrics},
         errors={metric: read.numbers(f"{metric}_se") for metric in errors},
         objective=chosen,
@@ -326,6 +328,7 @@ class _Reader:
         series = self.frame[column]
         what = "a whole number" if least is None else f"a whole number from {least} on"
         if pd.api.types.is_integer_dtype(series) and not series.isna().any():
+            self._all((series < 2**63).to_numpy(), column, what)  # a larger one would wrap
             whole = np.asarray(series.to_numpy(dtype=np.int64))
         else:
             made = self.numbers(column)
@@ -334,6 +337,12 @@ class _Reader:
         if least is not None:
             self._all(whole >= least, column, what)
         return whole
+
+    def horizons(self) -> Floats:
+        """Return the horizons that tell trials apart; partly empty ones would mix them."""
+        made = self.numbers("horizon")
+        self._all(np.isfinite(made) & (made > 0), "horizon", "a positive number in every row, or in none")
+        return made
 
     def places(self, column: str, step: str) -> Floats | None:
         """Return the epochs, or None where the column is empty; without steps every row needs one."""
