@@ -53,6 +53,13 @@ def test_more_seeds_do_not_widen_the_interval():
     assert widths[2] < 0.8 * widths[0]
 
 
+def test_one_seed_infers_the_noise_that_went_in():
+    """Within a factor of two on average; several seeds measure it, and what the curve takes is about that."""
+    for seeds, sd in ((1, 0.03), (1, 0.1), (5, 0.1)):
+        found = [float(np.nanmedian(one.inferred)) for one in simulate(40, seeds, sd=sd)[0]]
+        assert 0.5 * sd < np.sqrt(np.mean(found)) < 2 * sd, (seeds, sd)
+
+
 def test_the_interval_is_of_use():
     (low, high), open_ends = simulate(1, 5, sd=0.02)[0][0].interval()
     assert open_ends == ()

@@ -37,7 +37,8 @@ class Answer:
     ``lrs`` (R,) that have a score; ``values`` (D, R) what each would reach on average over seeds; ``candidates`` the
     indices that may be recommended; ``best`` (D,) the lowest, of the curve where there is one; ``place`` (D,) where it is
     (log10), or None. ``bounds`` are the ends of the rates searched and ``closed`` says whether each is known to be worse.
-    ``on_curve`` (R,) is the share of the curves that go through each rate.
+    ``on_curve`` (R,) is the share of the curves that go through each rate; ``inferred`` (R,) the variance of a run that the
+    curve itself takes for likely, NaN where there is none.
     """
 
     lrs: tuple[float, ...]
@@ -52,6 +53,7 @@ class Answer:
     closed: tuple[bool, bool]
     why_no_curve: str
     on_curve: Floats = field(default_factory=lambda: np.empty(0))
+    inferred: Floats = field(default_factory=lambda: np.empty(0))
 
     def regret(self) -> Floats:
         """Return the expected regret of each rate, on the even scale (R,)."""
@@ -249,7 +251,7 @@ def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int 
     grid = np.empty(0)
     closed = (False, False)
     best = values[:, list(table.candidates) or slice(None)].min(1)
-    on_curve = np.zeros(len(table.lrs))
+    on_curve, inferred = np.zeros(len(table.lrs)), np.full(len(table.lrs), np.nan)
     if drawn is not None:
         grid, curve = drawn.grid, drawn.curve[n] * table.height
         index = curve.argmin(1)
@@ -257,6 +259,8 @@ def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int 
         bent = table.keep & (table.x <= drawn.reach[n][:, None])
         values[:, table.fitted] = np.where(bent, drawn.rates[n] * table.height, values[:, table.fitted])
         on_curve[table.fitted] = bent.mean(0)
+        levels = np.where(table.keep, drawn.levels[n], np.nan)
+        inferred[table.fitted] = levels * table.height**2 * table.noise.count[table.fitted]
         best = lowest
         if table.candidates:  # a rate that stands for itself may be the best, too
             own = values[:, list(table.candidates)]
@@ -265,7 +269,7 @@ def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int 
         closed = table.start < table.x[0] or not table.keep[0], table.bounds[1] > table.x[-1]
     return Answer(
         lrs=table.lrs, noise=table.noise, values=values, candidates=table.candidates, best=best, place=place, grid=grid,
-        curve=curve, bounds=table.bounds, closed=closed, on_curve=on_curve, why_no_curve=table.why_no_curve,
+        curve=curve, bounds=table.bounds, closed=closed, on_curve=on_curve, inferred=inferred, why_no_curve=table.why_no_curve,
     )  # fmt: skip
 
 

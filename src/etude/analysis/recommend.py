@@ -178,12 +178,13 @@ def _estimate(case: Case, scale: Scale) -> dict[str, object]:
     On a logarithmic scale the mean of the metric lies above the exponential of the mean by half the variance of a run.
     """
     answer, e = case.answer, case.evidence[case.lr]
-    between, count = answer.noise.sd(case.pick), float(answer.noise.count[case.pick])
+    count = float(answer.noise.count[case.pick])
     shared = math.sqrt(answer.noise.shared / count) * float(scale.level(e.mean))
     if answer.place is None:  # the rate alone: its own mean and error
         value, spread = e.mean, e.mean_error
     else:
-        shift = 0.5 * between**2 if scale.kind != "linear" and math.isfinite(between) else 0.0
+        variance = answer.noise.sd(case.pick) ** 2 if answer.noise.measured else float(answer.inferred[case.pick])
+        shift = 0.5 * variance if scale.kind != "linear" and math.isfinite(variance) else 0.0
         drawn = scale.metric(answer.values[:, case.pick] + shift)
         value, spread = float(drawn.mean()), math.hypot(float(np.ptp(np.quantile(drawn, [0.16, 0.84]))) / 2, shared)
     note = None

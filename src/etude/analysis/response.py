@@ -41,13 +41,15 @@ DRAWS = 1000
 class Draws:
     """Draws of N curves: ``grid`` (G,), ``curve`` (N, D, G) with inf where a draw's curve does not reach, ``rates`` (N, D, R).
 
-    ``reach`` (N, D) is the rate (log10) up to which a draw's curve goes; a rate beyond it is over the cliff.
+    ``reach`` (N, D) is the rate (log10) up to which a draw's curve goes; a rate beyond it is over the cliff. ``levels``
+    (N, R) are the variances of the rates' means that the draws took, on average.
     """
 
     grid: Floats
     curve: Floats
     rates: Floats
     reach: Floats
+    levels: Floats
 
 
 def span(mean: Floats) -> float:
@@ -111,13 +113,14 @@ def draw(
     weight = np.exp(evidence - evidence.max((1, 2, 3), keepdims=True)).reshape(N, -1)
     cumulative = weight.cumsum(1) / weight.sum(1, keepdims=True)
     stratum = (np.arange(draws) + 0.5) / draws
-    values, reach = np.empty((N, draws, G + R)), np.empty((N, draws))
+    values, reach, taken = np.empty((N, draws, G + R)), np.empty((N, draws)), np.zeros((N, R))
     top = x[-1] if beyond is None else beyond
     for n in range(N):
         chosen = np.minimum(np.searchsorted(cumulative[n], stratum), weight.shape[1] - 1)
         for k in np.unique(chosen):
             d = np.flatnonzero(chosen == k)
             h, m, last = np.unravel_index(k, (H, M, R))
+            taken[n] += levels_NMR[n, m] * len(d) / draws
             known = slice(0, last + 1)
             f_PD = prior.rough[h][:, d] + prior.trend[:, d]
             seen = f_PD[G:][known] + prior.noise[known][:, d] * np.sqrt(levels_NMR[n, m, known])[:, None]
@@ -128,7 +131,9 @@ def draw(
     values += centre[:, :, None]
     cell = grid[1] - grid[0]
     inside = (grid >= low[:, None, None] - 0.5 * cell) & (grid <= reach[..., None] + 0.5 * cell)
-    return Draws(grid=grid, curve=np.where(inside, values[..., :G], np.inf), rates=values[..., G:], reach=reach)
+    return Draws(
+        grid=grid, curve=np.where(inside, values[..., :G], np.inf), rates=values[..., G:], reach=reach, levels=taken
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,12 +123,16 @@ class Session:
                     self.model.train()
                 if time.perf_counter() - began >= seconds or stop():
                     break
+        with np.errstate(over="ignore"):  # a double beyond the range of a float is inf, as it should be
+            loss, grad_norm, update_ratio = (
+                np.array(of, np.float32) for of in (records.loss, records.grad_norm, records.update_ratio)
+            )
         return History(
             first_step=first_step,
             last_step=self.step,
-            loss=np.array(records.loss, np.float32),
-            grad_norm=np.array(records.grad_norm, np.float32),
-            update_ratio=np.array(records.update_ratio, np.float32),
+            loss=loss,
+            grad_norm=grad_norm,
+            update_ratio=update_ratio,
             evaluations=tuple(records.evaluations),
             wall_s=time.perf_counter() - began,
             diverged=self.diverged,
