@@ -38,7 +38,8 @@ def run(name: str, lrs: np.ndarray, shared: np.ndarray, curved: bool, rng: np.ra
     answer = said.recommendation
     return Run(
         name=name, scores={float(lr): dict(enumerate(row)) for lr, row in zip(lrs, score.tolist(), strict=True)},
-        lr=answer.lr, estimate=answer.estimate["value"], standard_error=answer.estimate["standard_error"], data="v",
+        lr=answer.lr, estimate=answer.estimate.get("value"),
+        standard_error=answer.estimate.get("standard_error"), data="v",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ EXAMPLES_CORRELATION = 0.5  # of two rates evaluated on the same examples; measu
 GUESS = 0.02  # of what training gained, where nothing else is known
 NEIGHBOURHOOD = 0.8  # decades: standard deviation of the weights with which a rate's neighbours lend it their noise
 OWN_DF = 4  # degrees of freedom that the neighbours' pool weighs beside a rate's own
+FEWEST_AWAY = 6  # deviations from the middle seed, three rates of three seeds: fewer tell no usual spread
 SWEEPS, SETTLED = 1000, 1e-10  # of the alternating fit of rates and seeds, where some cells are missing; of the scatter
 OUTLYING, OUTLYING_SHARE = 6.0, 0.5  # robust standard deviations below the rate's middle seed, and of the way to worst
 
@@ -151,7 +152,7 @@ def outlying(scores: Mapping[float, Mapping[int, float]]) -> set[tuple[float, in
     middle = {lr: sorted(s.values())[(len(s) - 1) // 2] for lr, s in several.items()}
     # The middle seed itself is no deviation.
     away = [(lr, d) for lr, s in several.items() for d in sorted(abs(y - middle[lr]) for y in s.values())[1:]]
-    if not away:
+    if len(away) < FEWEST_AWAY:
         return set()
     x, size = np.array(sorted(away, key=lambda pair: pair[1])).T
     x = np.log10(x)
