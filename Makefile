@@ -19,6 +19,7 @@ lint: .venv/dev  ## style, types, and the walls between the layers
 
 bench: .venv/dev  ## speed and memory against the tutorial's loop; about half an hour
 	$(BIN)/python benchmarks/speed.py --out docs/benchmarks/speed.md
+	$(BIN)/python benchmarks/judging.py --out docs/benchmarks/judging.md
 
 validate: .venv/dev .venv/peers  ## the experiments behind the verdicts; hours the first time, goes on where it stopped
 	$(BIN)/python benchmarks/dynamics.py --out docs/benchmarks/dynamics.md
