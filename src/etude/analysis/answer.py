@@ -21,10 +21,7 @@ from etude.analysis.noise import EXAMPLES_CORRELATION, Noise
 from etude.analysis.scale import Scale
 from etude.analysis.values import Floats, Plateau, Response
 
-LEVEL = 0.95
-# The part of the draws that makes the 95 % interval of the optimum. The prior allows for rougher curves than most are, so
-# that where seeds have measured the noise the central 93 % hold it often enough (docs/validation/coverage.md).
-CENTRAL_MEASURED, CENTRAL_UNMEASURED = 0.93, 0.95
+LEVEL = 0.95  # also of the draws that make the interval: less of them held the optimum too seldom (docs/validation/coverage.md)
 ASSUMED = 0.1  # standard deviation on the even scale where nothing tells it: one seed, no curve, no error over examples
 BEYOND = 2.0  # ranges of the scores, and standard deviations of a run, that a draw may leave the scores by
 SURE, MAYBE = 0.9, 0.1  # chances that bound the inner and the outer plateau
@@ -109,16 +106,14 @@ class Answer:
             plateau=None if delta is None else self._plateau(scale, delta),
         )
 
-    def interval(self, central: float | None = None) -> tuple[tuple[float, float], tuple[str, ...]]:
+    def interval(self, central: float = LEVEL) -> tuple[tuple[float, float], tuple[str, ...]]:
         """Return the 95 % interval of the optimum (log10), and which ends are only the end of the rates tried.
 
-        ``central`` is the part of the draws that it holds, if not the calibrated one.
+        ``central`` is the part of the draws that it holds.
         """
         if self.place is None:
             raise ValueError("there is no curve")
         half = 0.5 * (self.grid[1] - self.grid[0])
-        if central is None:
-            central = CENTRAL_MEASURED if self.noise.measured else CENTRAL_UNMEASURED
         low, high = np.quantile(self.place, [(1 - central) / 2, (1 + central) / 2])
         low, high = max(self.bounds[0], low - half), min(self.bounds[1], high + half)
         at = (low <= self.bounds[0] + half and not self.closed[0], high >= self.bounds[1] - half and not self.closed[1])
