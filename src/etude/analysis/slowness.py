@@ -14,7 +14,7 @@ import numpy as np
 from etude.analysis.scale import Scale
 from etude.analysis.values import Curve, Floats
 
-FEWEST_BACKTESTS = 3
+FEWEST_BACKTESTS, MOST_BACKTESTS = 3, 16
 SAFETY = 1.5  # the interval is so much wider than the worst backtest: few of them, and of one curve
 NEVER = float("nan"), float("nan")
 WIDEST = 4.0  # ratio of the interval's ends from where on it says nothing
@@ -75,9 +75,9 @@ def _extrapolate(t: Floats, y: Floats, target: float) -> tuple[tuple[float, floa
     if forecast is None:
         return NEVER, "it is not improving any more"
     errors = []
-    for cut in range(4, len(t)):
-        if log_t[-1] - log_t[cut - 1] < np.log(1.25):
-            break
+    last = int(np.searchsorted(log_t, log_t[-1] - np.log(1.25), side="right"))  # later ones foretell next to nothing
+    cuts = np.unique(np.geomspace(4, last, MOST_BACKTESTS).astype(int)) if last >= 4 else np.empty(0, int)
+    for cut in cuts:
         past = _when(log_t[:cut], y[:cut], float(y[-1]))
         if past is not None:
             errors.append(abs(past - log_t[-1]) / (log_t[-1] - log_t[cut - 1]))
