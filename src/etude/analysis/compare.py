@@ -12,7 +12,8 @@ curved; false "better" or false "worse", the largest of all cells (nominal 2.5 %
     1 against 7                9.3 %                          3.4 %
     3 against 13               5.5 %                          3.1 %
 
-So equal effort errs on the safe side, the estimates correct unequal effort, and where the better run's estimate is still the
+With etude's own estimates: 1.5, 7.5 (one rate against seven, flat) and 1.5 % (five against thirteen), 200 comparisons a cell
+(docs/validation/comparisons.md). So equal effort errs on the safe side, the estimates correct unequal effort, and where the better run's estimate is still the
 raw mean and it tried more rates, the sentence says so. Choosing on the other seeds and scoring on the left-out one was tried
 instead: up to 8 %. `tests/analysis/test_compare.py` repeats the simulation in small.
 
