@@ -13,9 +13,10 @@ curved; false "better" or false "worse", the largest of all cells (nominal 2.5 %
     3 against 13               5.5 %                          3.1 %
 
 With etude's own estimates: 1.5, 7.5 (one rate against seven, flat) and 1.5 % (five against thirteen), 200 comparisons a cell
-(docs/validation/comparisons.md). So equal effort errs on the safe side, the estimates correct unequal effort, and where the better run's estimate is still the
-raw mean and it tried more rates, the sentence says so. Choosing on the other seeds and scoring on the left-out one was tried
-instead: up to 8 %. `tests/analysis/test_compare.py` repeats the simulation in small.
+(docs/validation/comparisons.md). So equal effort errs on the safe side, the estimates correct most of unequal effort, and
+where the better run's estimate is still the raw mean and it tried more rates, the sentence says so. Choosing on the other
+seeds and scoring on the left-out one was tried instead: up to 8 %. `tests/analysis/test_compare.py` repeats the simulation in
+small.
 
 Each interval is 95 % by itself; with many runs some will be told apart by chance. R rates, S seeds.
 """
