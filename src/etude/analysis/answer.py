@@ -116,10 +116,14 @@ class Answer:
         half = 0.5 * (self.grid[1] - self.grid[0])
         low, high = np.quantile(self.place, [(1 - central) / 2, (1 + central) / 2])
         low, high = max(self.bounds[0], low - half), min(self.bounds[1], high + half)
-        at = (low <= self.bounds[0] + half and not self.closed[0], high >= self.bounds[1] - half and not self.closed[1])
-        return (float(low), float(high)), tuple(
-            end for end, is_open in zip(("low", "high"), at, strict=True) if is_open
-        )
+        return (float(low), float(high)), self._open(low, high)
+
+    def _open(self, low: float, high: float) -> tuple[str, ...]:
+        """Return which ends of a range (log10) are only the ends of the rates tried."""
+        half = 0.5 * (self.grid[1] - self.grid[0])
+        at_low = low <= self.bounds[0] + half and not self.closed[0]
+        at_high = high >= self.bounds[1] - half and not self.closed[1]
+        return tuple(end for end, is_open in (("low", at_low), ("high", at_high)) if is_open)
 
     def _plateau(self, scale: Scale, delta: float) -> Plateau | None:
         assert self.curve is not None
@@ -132,18 +136,13 @@ class Answer:
         inner = _stretch(within >= SURE, top) if within[top] >= SURE else None
         outer = _stretch(within >= MAYBE, top)
         ends = self.grid[middle[0]], self.grid[middle[1]]
-        half = 0.5 * (self.grid[1] - self.grid[0])
-        at = (
-            ends[0] <= self.bounds[0] + half and not self.closed[0],
-            ends[1] >= self.bounds[1] - half and not self.closed[1],
-        )
         return Plateau(
             low=_rate(ends[0]),
             high=_rate(ends[1]),
             decades=float(ends[1] - ends[0]),
             inner=None if inner is None else (_rate(self.grid[inner[0]]), _rate(self.grid[inner[1]])),
             outer=(_rate(self.grid[outer[0]]), _rate(self.grid[outer[1]])),
-            open=tuple(end for end, is_open in zip(("low", "high"), at, strict=True) if is_open),
+            open=self._open(*ends),
         )
 
 

@@ -48,6 +48,16 @@ class ReadTrial:
         """Whether it has a score that a rate could be recommended for."""
         return math.isfinite(self.score) and self.reading.dynamics not in ("stalled", "collapsed")
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it got to the horizon without ever having moved."""
+        return math.isfinite(self.score) and self.reading.dynamics == "stalled"
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether something is known of how it ended."""
+        return math.isfinite(self.score) or self.curve.status == "diverged"
+
 
 class Readings:
     """The curves of a study, read once: scale, dynamics and scores, from which answers and evidence are made."""
@@ -127,6 +137,12 @@ class Readings:
             for c, error in zip(self.curves, given, strict=True)
         ]
 
+    def _is_outlying(self, trial: ReadTrial) -> bool:
+        return (trial.curve.lr, trial.curve.seed) in self.outlying
+
+    def _is_gone(self, trial: ReadTrial) -> bool:
+        return trial.is_lost or self._is_outlying(trial)
+
     def _read(self, curve: Curve, error: Floats) -> TrialReading:
         word, found = dynamics.classify(curve, self.metric, error, self.scale.sign, self.gain, self.score_gain)
         reached = len(curve.steps) > 0 and curve.steps[-1] >= self.step and curve.status not in ("diverged", "failed")
@@ -141,9 +157,9 @@ class Readings:
         """Make the answer of other scores of the same trials, on their own even scale."""
         barred, lost, stalled = set(), set(), set()
         for lr, trials in self.of_rate.items():
-            gone = sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
-            still = sum(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials)
-            judged = sum(math.isfinite(t.score) or t.curve.status == "diverged" for t in trials)
+            gone = sum(map(self._is_gone, trials))
+            still = sum(t.is_stalled for t in trials)
+            judged = sum(t.is_judged for t in trials)
             if gone or still:
                 barred.add(lr)
             if 2 * gone > judged:
@@ -173,11 +189,9 @@ class Readings:
     def evidence(self, made: Answer | None, best: float | None, delta: float | None) -> dict[float, RateEvidence]:
         """Gather the evidence of every rate, graded and with its verdict."""
         lrs = sorted(self.of_rate)
-        judged = np.array(
-            [sum(math.isfinite(t.score) or t.curve.status == "diverged" for t in self.of_rate[lr]) for lr in lrs]
-        )
-        lost = np.array([sum(t.is_lost or (lr, t.curve.seed) in self.outlying for t in self.of_rate[lr]) for lr in lrs])
-        chances = np.array(divergence.chance(np.log10(np.array(lrs, float)), lost.astype(float), judged.astype(float)))
+        judged = np.array([sum(t.is_judged for t in self.of_rate[lr]) for lr in lrs], float)
+        lost = np.array([sum(map(self._is_gone, self.of_rate[lr])) for lr in lrs], float)
+        chances = np.array(divergence.chance(np.log10(np.array(lrs, float)), lost, judged))
         gaps = None if made is None or best is None else made.gaps(self.scale)
         ends = None if gaps is None else np.quantile(gaps, [0.16, 0.84], axis=0)
         regrets = None if made is None or best is None else made.loss(self.scale).mean(0)
@@ -207,8 +221,7 @@ class Readings:
         gap = scale.sign * (means[best] - mean) if best is not None and scored else math.nan
         if math.isnan(p_within) and best is not None and scored:
             p_within = 0.0  # it has a score, but none of a trial that learned: worse than what did
-        lost = any(t.is_lost or (lr, t.curve.seed) in self.outlying for t in trials)
-        lost |= any(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials)
+        lost = any(self._is_gone(t) or t.is_stalled for t in trials)
         grade = None
         if best is not None and scored:
             worse = 1 - p_within >= WORSE
@@ -227,11 +240,11 @@ class Readings:
             n_scored=len(scored),
             n_diverged=len(diverged),
             n_collapsed=sum(t.reading.dynamics == "collapsed" for t in trials),
-            n_stalled=sum(t.reading.dynamics == "stalled" and math.isfinite(t.score) for t in trials),
+            n_stalled=sum(t.is_stalled for t in trials),
             n_failed=sum(t.curve.status == "failed" for t in trials),
             n_unfinished=sum(self._unfinished(t.curve) for t in trials),
             n_restless=sum(t.reading.dynamics in RESTLESS for t in trials),
-            n_outlying=sum((lr, t.curve.seed) in self.outlying for t in trials),
+            n_outlying=sum(map(self._is_outlying, trials)),
             n_agree=0,
             diverged_step=min((one for one in diverged if one is not None), default=None),
             diverged_unit=next((t.curve.diverged_unit for t in trials), "step"),
@@ -293,7 +306,7 @@ class Readings:
         of_best = {t.curve.seed: t.score for t in self.of_rate[best] if math.isfinite(t.score)}
         count = 0
         for trial in self.of_rate[lr]:
-            gone = trial.is_lost or (lr, trial.curve.seed) in self.outlying
+            gone = self._is_gone(trial)
             gap = self.scale.sign * (of_best.get(trial.curve.seed, self.means[best]) - trial.score)
             if word == "diverged":
                 count += gone

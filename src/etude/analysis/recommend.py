@@ -223,9 +223,8 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
         return _next_by_regret(case, case.answer.place)
     unresolved = [lr for lr in tried if case.evidence[lr].grade == "unresolved" and not case.evidence[lr].n_lost]
     if unresolved:
-        more = 2 if case.plan is None or not case.plan.more else min(case.plan.more, 2 * e.n_trials)
         named = listed([rate_text(lr) for lr in unresolved])
-        return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials + more)
+        return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials + _more(case))
     position = tried.index(best)
     between = [
         _round(math.sqrt(a * b))
@@ -257,12 +256,16 @@ def _next_by_regret(case: Case, place: np.ndarray) -> NextRun | None:
         where = _round(10 ** float(np.median(place[inside])))
         if all(abs(math.log10(where / lr)) > 0.02 for lr in case.tried):
             return NextRun(why="the best rate may lie between those tried", lrs=(where,))
-    more = 2 if case.plan is None or not case.plan.more else min(case.plan.more, 2 * e.n_trials)
     rivals = (
         f"{rate_text(case.lr)} from its rivals" if case.plan is None else " and ".join(map(rate_text, case.plan.lrs))
     )
     tell = f"more seeds would tell {rivals}" + (" apart" if case.plan is not None else "")
-    return NextRun(why=tell, seeds=e.n_trials + more)
+    return NextRun(why=tell, seeds=e.n_trials + _more(case))
+
+
+def _more(case: Case) -> int:
+    """Return how many seeds to add: as planned, but no more than twice those there are at once; two without a plan."""
+    return min(case.plan.more, 2 * case.evidence[case.lr].n_trials) if case.plan is not None and case.plan.more else 2
 
 
 def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]) -> Recommendation:

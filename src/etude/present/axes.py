@@ -6,6 +6,7 @@ Above the frame of an axis over rates there is a row a kind of loss (diverged, c
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -204,3 +205,15 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
         )  # fmt: skip
         bottom += 17.0 + ((6.0 * longest if upright else 10.0) if told else 0.0)
     return bottom if rows else 0.0
+
+
+def draw_heading(ax: Axes, title: str, note: str, top: float, width: float) -> None:
+    """Write the note ``top`` points above the axes, wrapped to their ``width`` in points, and the title above it."""
+    lines = textwrap.wrap(note, max(40, int(width / 4.6)))
+    ax.annotate(
+        "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(0, top), textcoords="offset points",
+        va="bottom", fontsize=9, color=palette.QUIET, annotation_clip=False,
+    )  # fmt: skip
+    ax.set_title(
+        title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
+    )

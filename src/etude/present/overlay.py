@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -157,11 +156,4 @@ def _heading(ax: Axes, data: OverlayFigure) -> None:
             )  # fmt: skip
     top = shared.draw_lost(ax, rows, width) + 8.0
     note = data.note + (" Crosses: trials that diverged, collapsed, stalled or failed." if rows else "")
-    lines = textwrap.wrap(note, max(40, int(width / 4.6)))
-    ax.annotate(
-        "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(0, top), textcoords="offset points",
-        va="bottom", fontsize=9, color=palette.QUIET, annotation_clip=False,
-    )  # fmt: skip
-    ax.set_title(
-        data.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
-    )
+    shared.draw_heading(ax, data.title, note, top, width)

@@ -7,7 +7,6 @@ Seeds are dots, the rate-response curve a line with its 95 % band where there is
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -362,11 +361,4 @@ def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
         if any(word in point.lost for point in data.points)
     ]
     top = shared.draw_lost(ax, rows, width) + 8.0
-    lines = textwrap.wrap(data.note, max(40, int(width / 4.6)))
-    ax.annotate(
-        "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(0, top), textcoords="offset points",
-        va="bottom", fontsize=9, color=palette.QUIET, annotation_clip=False,
-    )  # fmt: skip
-    ax.set_title(
-        data.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
-    )
+    shared.draw_heading(ax, data.title, data.note, top, width)
