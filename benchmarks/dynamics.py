@@ -38,7 +38,7 @@ def correlation(task: str, lrs: list[float], epochs: float, every: float) -> tup
             session.run(setup.steps(part * every))
             session.model.eval()
             with torch.no_grad():
-                outputs = [session.model(x).argmax(1) == y for x, y in session.val.in_order(256)]
+                outputs = [session.model(x).argmax(1) == y for (x, y), _ in session.val.in_order(256)]
             right.append(torch.cat(outputs).double().numpy())
         values = [alike(a, b) for a, b in itertools.pairwise(right)]
         over_time.append(

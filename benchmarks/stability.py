@@ -172,7 +172,7 @@ def range_tests(path: Path) -> None:
                 contextlib.redirect_stderr(quiet),
             ):
                 warnings.simplefilter("ignore")
-                lr = suggest(task, study.recipe.batch_size, seed)
+                lr = suggest(task, study.recipe.batch_size or 64, seed)
             rows.append({"task": plan.task, "peer": name, "set": k, "seed": seed, "lr": lr})
             fragment.write_csv(path, rows)
             print(f"{plan.task}: {name}, seed {seed}: {lr:.3g}", file=sys.stderr, flush=True)

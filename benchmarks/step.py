@@ -79,6 +79,7 @@ def measure(variant: dict[str, Any]) -> float:
     model = nn.Sequential(*layers).to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=variant.get("foreach"))
     batches = task.train.batches(64, seed=0, epoch=0)
+    assert task.loss is not None
     times = []
     for block in range(7):
         began = time.perf_counter()
@@ -86,7 +87,7 @@ def measure(variant: dict[str, Any]) -> float:
             inputs, targets = next(batches)
             optimizer.zero_grad()
             loss = task.loss(model(inputs.contiguous(memory_format=layout)), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             loss.item()
         if block:

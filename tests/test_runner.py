@@ -184,9 +184,10 @@ def test_state_that_a_checkpoint_does_not_see_is_refused_before_anything_is_stor
 def test_a_first_loss_that_is_not_finite_stays_the_same_study(tmp_path, tiny_task):
     import dataclasses
 
-    x = tiny_task.train.inputs.clone()
-    x[:] = float("inf")
-    study = etude.Study(task=dataclasses.replace(tiny_task, train=(x, tiny_task.train.targets)), lrs=[0.1], epochs=1)
+    def endless(outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets) * float("inf")
+
+    study = etude.Study(task=dataclasses.replace(tiny_task, loss=endless), lrs=[0.1], epochs=1)
     for _ in range(2):
         _, result = trained(study, tmp_path / "run")
         assert result.counts == {"diverged": 1}
@@ -496,8 +497,8 @@ def test_a_disk_that_fills_up_stops_the_run_and_what_was_stored_stays_readable(t
 
 def test_another_machine_is_said_and_allowed(tmp_path, monkeypatch):
     trained(DIGITS, tmp_path / "run")
-    real = runner._environment
-    monkeypatch.setattr(runner, "_environment", lambda prepared: {**real(prepared), "cpu": "OTHER"})
+    real = preparation.Prepared.environment
+    monkeypatch.setattr(preparation.Prepared, "environment", lambda prepared: {**real(prepared), "cpu": "OTHER"})
     notices = []
 
     def on_event(event):

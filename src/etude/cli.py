@@ -31,6 +31,9 @@ OPTIONS = {
     "lrs": "lrs", "seeds": "seeds", "epochs": "epochs", "evaluate_every": "evaluate_every", "holdout": "holdout",
     "objective": "objective", "task_options": "task_options", "optimizer": "recipe.optimizer",
     "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule", "batch_size": "recipe.batch_size",
+    "weight_decay": "recipe.weight_decay", "accumulate": "recipe.accumulate", "clip_norm": "recipe.clip_norm",
+    "precision": "recipe.precision", "average": "recipe.average", "average_decay": "recipe.average_decay",
+    "average_start": "recipe.average_start", "select": "select", "keep": "keep",
 }  # fmt: skip
 
 Lrs = Annotated[str | None, typer.Option(help="Learning rates: 1e-4,1e-3,1e-2 or LOW..HIGH/COUNT, log-spaced.")]
@@ -41,6 +44,15 @@ BatchSize = Annotated[str | None, typer.Option(help="Examples in a batch.")]
 Optimizer = Annotated[str | None, typer.Option(help="A class of torch.optim: adam, adamw, sgd, …")]
 OptimizerOptions = Annotated[str | None, typer.Option(help="momentum=0.9,nesterov=true")]
 Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine; the study's rate is the peak.")]
+WeightDecay = Annotated[str | None, typer.Option(help="The optimizer's weight decay.")]
+Accumulate = Annotated[str | None, typer.Option(help="Batches whose gradients make one optimizer step.")]
+ClipNorm = Annotated[str | None, typer.Option(help="Bound on the gradient's norm over all parameters.")]
+Precision = Annotated[str | None, typer.Option(help="float32, or bf16 for autocast to bfloat16.")]
+Average = Annotated[str | None, typer.Option(help="Weights that are evaluated: none (the last), ema or swa.")]
+AverageDecay = Annotated[str | None, typer.Option(help="What a step leaves of the ema.")]
+AverageStart = Annotated[str | None, typer.Option(help="Epochs after which averaging begins.")]
+Select = Annotated[str | None, typer.Option(help="A trial's score: its last evaluation, or its best.")]
+Keep = Annotated[str | None, typer.Option(help="Whose weights stay on disk: all, best (the recommended rate's) or none.")]
 Holdout = Annotated[
     str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")
 ]
@@ -67,6 +79,9 @@ def run(
     lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
     optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
     evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
+    weight_decay: WeightDecay = None, accumulate: Accumulate = None, clip_norm: ClipNorm = None,
+    precision: Precision = None, average: Average = None, average_decay: AverageDecay = None,
+    average_start: AverageStart = None, select: Select = None, keep: Keep = None,
     executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto", out: Out = None,
     quiet: Quiet = False, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
@@ -335,9 +350,10 @@ def _carry_out(
 
     if dry_run:
         seen = runner.estimate(study, out, executor=executor, workers=workers, device=device, carry=carry)
+        kept = f", of which {_megabytes(seen.kept_bytes)} stay" if seen.kept_bytes < seen.disk_bytes else ""
         print(
             f"{seen.trials} trials to train ({seen.complete_trials} complete), {seen.steps:,} steps, about "
-            f"{duration(seen.seconds)} ({seen.plan}), {max(1, round(seen.disk_bytes / 1e6)):,} MB on disk."
+            f"{duration(seen.seconds)} ({seen.plan}), {_megabytes(seen.disk_bytes)} on disk{kept}."
         )
         return
     console = Console()
@@ -356,6 +372,10 @@ def _carry_out(
         print(f"Picture: {picture}")
     if result.counts.get("failed"):
         raise typer.Exit(1)
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{max(1, round(n_bytes / 1e6)):,} MB"
 
 
 def _tell(result: Result, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-WEIGHTS, ORDER, STEP, HOLDOUT = "weights", "order", "step", "holdout"
+WEIGHTS, ORDER, READ, STEP, EVALUATION, HOLDOUT = "weights", "order", "read", "step", "evaluation", "holdout"
 
 
 def derive(purpose: str, *counts: int) -> int:

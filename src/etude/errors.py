@@ -16,7 +16,9 @@ A message is one line: what was expected, what was got, what to do.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class EtudeError(Exception):
@@ -68,3 +70,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+
+
+def place_of(error: BaseException) -> str:
+    """Return the innermost place in the user's own code that ``error`` passed through (``study.py, line 12``), or nothing."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
+
+
+def _is_library(path: str) -> bool:
+    parts = Path(path).parts
+    return (
+        path.startswith("<frozen")
+        or "site-packages" in parts
+        or "torch" in parts
+        or _PACKAGE in path
+        or _STDLIB in path
+    )
+
+
+_PACKAGE = str(Path(__file__).parent)
+_STDLIB = str(Path(difflib.__file__).parent)

@@ -75,16 +75,17 @@ class Result:
     stored: Stored = field(repr=False)
     objective: Mapping[str, Any]
     imported: Imported | None = field(default=None, repr=False)
+    task: Any = field(default=None, repr=False, compare=False)  # what made it, where that is at hand: see `model`
 
     @classmethod
-    def load(cls, directory: str | Path, objective: Mapping[str, Any] | None = None) -> Result:
+    def load(cls, directory: str | Path, objective: Mapping[str, Any] | None = None, *, task: Any = None) -> Result:
         """Read a run directory. ``objective`` (metric, direction, margin) reads it anew; nothing is trained.
 
         Raises `StoreError` when there is no sound run, `SpecError` for a metric that was not recorded.
         """
         directory = Path(directory)
         stored = store.read(directory)
-        result = cls(directory, stored, objective or stored.study["objective"])
+        result = cls(directory, stored, objective or stored.study["objective"], task=task)
         known = {name for trial in stored.trials for e in trial.evaluations for name in e.metrics} | {"train_loss"}
         if known != {"train_loss"} and result.objective["metric"] not in known:
             metric = result.objective["metric"]
@@ -126,7 +127,10 @@ class Result:
     @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be told from the records, and what else the analysis has to say."""
-        return (*(() if self.imported is None else self.imported.notes), *self.analysis.get("notes", ()))
+        of_data = (
+            self.stored.identity.get("data", {}).get("notes", ()) if self.imported is None else self.imported.notes
+        )
+        return (*of_data, *self.analysis.get("notes", ()))
 
     @cached_property
     def horizon(self) -> float:

@@ -5,32 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import platform
 import shlex
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from etude import store
-from etude.engine import rehearsal
 from etude.engine.history import History
-from etude.engine.rehearsal import Rehearsal
 from etude.engine.session import Session, Setup
-from etude.errors import EtudeError, Interrupted, SpecError, StoreError, TrainingError, nearest
+from etude.errors import Interrupted, TrainingError
 from etude.execution import Executor, plan
-from etude.execution.carrier import Failure, Outcome, Slice, failure_of
+from etude.execution.carrier import Failure, Outcome, Slice
 from etude.execution.plan import Plan
-from etude.notation import format_rate
+from etude.preparation import Carry, Prepared, by_trial, prepare
 from etude.result import ANALYSIS_VERSION, Result
-from etude.search import Request, Standing, grid
-from etude.spec import identity
 from etude.spec.study import Study
 from etude.spec.trial import Trial
-from etude.store import Stored, StoredTrial, Writer
+from etude.store import StoredTrial, Writer
 
 # A slice is this long, or longer where switching trials would cost more than a hundredth of it.
 SLICE_S, SWITCH_SHARE = 2.0, 0.01
@@ -68,17 +61,20 @@ class Failed:
 
 
 Event = Started | Advanced | Failed
-Carry = Literal["study", "unfinished", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run would take: trials and steps still to train, seconds on the planned machine, bytes on disk."""
+    """What a run would take: trials and steps still to train, seconds on the planned machine, bytes on disk.
+
+    ``disk_bytes`` is the most while it trains, with the weights of all trials; ``kept_bytes`` what stays.
+    """
 
     trials: int
     steps: int
     seconds: float
     disk_bytes: int
+    kept_bytes: int
     plan: Plan
     complete_trials: int
 
@@ -99,30 +95,6 @@ class _Live:
         return self.step / self.until_step
 
 
-@dataclass
-class _Prepared:
-    """All that is known of a run before anything is trained or stored."""
-
-    study: Study
-    directory: Path
-    setup: Setup
-    stored: Stored | None
-    identity: dict[str, Any]
-    seeds: dict[int, tuple[str, float]]
-    requests: list[Request]
-    rehearsal: Rehearsal | None
-    plan: Plan
-    notices: list[str] = field(default_factory=list)
-
-    @property
-    def steps(self) -> int:
-        known = _by_trial(self.stored)
-        return sum(
-            self.setup.steps(request.epochs) - (known[request.trial].step if request.trial in known else 0)
-            for request in self.requests
-        )
-
-
 def run(
     study: Study, directory: str | Path | None = None, *, executor: str = "auto", workers: int | None = None,
     device: str = "auto", on_event: Callable[[Event], None] = lambda _: None, carry: Carry = "study",
@@ -139,31 +111,35 @@ def run(
     plan.check(executor, workers)
     if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
         plan.warm(device)
-    with Writer(directory) as writer:
-        prepared = _prepare(study, directory, executor, workers, device, carry)
-        merged = _merged(study, prepared.stored)
+    with Writer(directory) as writer, contextlib.ExitStack() as open_:
+        prepared = prepare(study, directory, executor, workers, device, carry)
+        # Before anything is stored, so that a task which cannot be taken to a worker process leaves nothing behind.
+        carrying = open_.enter_context(_executor(prepared)) if prepared.requests else None
         # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
         asked = {} if carry == "unfinished" else dict.fromkeys(study.trials(), study.epochs)
         asked |= {request.trial: request.epochs for request in prepared.requests}
         writer.begin(
-            merged.to_dict(),
+            prepared.merged.to_dict(),
             prepared.identity,
-            _environment(prepared),
+            prepared.environment(),
             prepared.seeds,
             [(t.lr, t.seed, t.horizon, epochs, prepared.setup.steps(epochs)) for t, epochs in asked.items()],
         )
         try:
-            interrupted = _train(writer, prepared, on_event)
+            interrupted = _train(writer, prepared, carrying, on_event)
         except KeyboardInterrupt:  # a second one, which does not wait
             interrupted = True
         if interrupted:
             raise Interrupted(_stopped(prepared, executor, workers, device))
+        open_.close()
         result = Result.load(directory)
         writer.save_analysis(ANALYSIS_VERSION, result.analysis)
         if prepared.setup.task.test is not None and result.recommendation.lr is not None and result.complete:
             _test(writer, prepared.setup, result)
             writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
-    return Result.load(directory)
+        if result.complete:
+            _let_go(writer, study, result)
+    return Result.load(directory, task=study.task)
 
 
 def estimate(
@@ -172,14 +148,15 @@ def estimate(
 ) -> Estimate:  # fmt: skip
     """Return what `run` would take, from a rehearsal of two steps; nothing is stored."""
     plan.check(executor, workers)
-    prepared = _prepare(study, _place(study, directory), executor, workers, device, carry)
+    prepared = prepare(study, _place(study, directory), executor, workers, device, carry)
     checkpoint = prepared.rehearsal.checkpoint_bytes if prepared.rehearsal else 0
+    kept = {"all": len(prepared.requests), "best": min(len(study.seeds), len(prepared.requests)), "none": 0}[study.keep]
     return Estimate(
         trials=len(prepared.requests),
         steps=prepared.steps,
-        seconds=_seconds(prepared.setup, prepared.rehearsal, prepared.steps)
-        / max(1, min(prepared.plan.workers, len(prepared.requests), plan.cores())),
+        seconds=prepared.seconds / max(1, min(prepared.plan.workers, len(prepared.requests), plan.cores())),
         disk_bytes=len(prepared.requests) * checkpoint + 12 * prepared.steps,
+        kept_bytes=kept * checkpoint + 12 * prepared.steps,
         plan=prepared.plan,
         complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
     )
@@ -189,165 +166,23 @@ def _place(study: Study, directory: str | Path | None) -> Path:
     return Path("runs") / study.name if directory is None else Path(directory)
 
 
-def _prepare(study: Study, directory: Path, executor: str, workers: int | None, device: str, carry: Carry) -> _Prepared:
-    """Find out all that can go wrong before anything is stored."""
-    device = plan.choose_device(device)
-    task = study.make_task()
-    if study.recipe.batch_size > len(task.train):
-        raise SpecError(
-            f"study.recipe.batch_size: expected at most the {len(task.train):,} training examples, "
-            f"got {study.recipe.batch_size:,}"
-        )
-    recorded = {"train_loss", "val_loss", *(f"val_{name}" for name in task.metrics)}
-    assert study.objective is not None
-    if study.objective.metric not in recorded:
-        metric = study.objective.metric
-        raise SpecError(f"study.objective: the task records no metric {metric!r}{nearest(metric, recorded)}")
-    for lr, what in study.expect.items():
-        for name in what.metrics:
-            if name not in recorded:
-                where = f"study.expect[{format_rate(lr)}]"
-                raise SpecError(f"{where}: the task records no metric {name!r}{nearest(name, recorded)}")
-    setup = Setup(task=task, recipe=study.recipe, evaluate_every=study.evaluate_every, device=device)
-    stored = store.read_if_any(directory)
-    identified = identity.identify(study, task, setup.steps_per_epoch)
-    if stored is not None:
-        identity.check_same(directory, stored.identity, identified)
-    trials = study.trials()
-    by_seed = {trial.seed: trial for trial in trials}
-    if stored is not None and stored.seeds and not by_seed.keys() & stored.seeds.keys():
-        known_seed = min(stored.seeds)  # with new seeds alone an edited model would go unnoticed
-        by_seed[known_seed] = dataclasses.replace(trials[0], seed=known_seed)
+@contextlib.contextmanager
+def _executor(prepared: Prepared) -> Iterator[Executor]:
+    """Start the executor that the plan names, and end it; what it has under way is waited for where all went well."""
+    executor = plan.make(prepared.plan, prepared.setup)
+    sound = False
     try:
-        setup = _with_layout(setup, trials[0])
-        seeds = {seed: rehearsal.fingerprint(setup, trial) for seed, trial in by_seed.items()}
-        if stored is not None:
-            identity.check_fingerprints(directory, stored.seeds, seeds)
-        requests = _requests(study, _by_trial(stored), setup, carry)
-        seen = rehearsal.rehearse(setup, requests[0].trial) if requests else None
-    except EtudeError:
-        raise
-    except Exception as error:
-        raise TrainingError(f"the task's code raised before the first step: {failure_of(error).reason}") from error
-    prepared = _Prepared(
-        study=study, directory=directory, setup=setup, stored=stored, identity=identified, seeds=seeds,
-        requests=requests, rehearsal=seen, plan=plan.choose(executor, workers, device, n_trials=0, seconds=0.0),
-    )  # fmt: skip
-    seconds = _seconds(setup, seen, prepared.steps)
-    prepared.plan = plan.choose(executor, workers, device, n_trials=len(requests), seconds=seconds)
-    prepared.notices = _notices(prepared)
-    return prepared
+        yield executor
+        sound = True
+    finally:
+        executor.close(kill=not sound)
 
 
-def _requests(study: Study, known: Mapping[Trial, StoredTrial], setup: Setup, carry: Carry) -> list[Request]:
-    """Ask the searcher, and add what was asked for earlier where that is to be carried on."""
-    standings = {
-        trial: Standing(epochs=one.step / setup.steps_per_epoch, ended=one.status == "diverged")
-        for trial, one in known.items()
-    }
-    requests = [] if carry == "unfinished" else grid.ask(study, standings)
-    requests = [r for r in requests if r.trial not in known or known[r.trial].step < setup.steps(r.epochs)]
-    if carry == "study":
-        return requests
-    asked = {request.trial: request.epochs for request in requests}
-    for trial, one in known.items():
-        if one.status not in ("completed", "diverged"):
-            asked[trial] = max(one.epochs, asked.get(trial, 0.0))
-    return [Request(trial=trial, epochs=epochs) for trial, epochs in asked.items()]
-
-
-def _with_layout(setup: Setup, trial: Trial) -> Setup:
-    """Take channels_last on the CPU where the model has convolutions and works in that layout."""
-    if setup.device != "cpu" or not plan.has_convolutions(Session.open(setup, trial).model):
-        return setup
-    changed = dataclasses.replace(setup, channels_last=True)
-    return changed if rehearsal.works_in_channels_last(changed, trial) else setup
-
-
-def _seconds(setup: Setup, seen: Rehearsal | None, steps: int) -> float:
-    """Seconds for ``steps`` in one process, evaluations among them."""
-    if seen is None:
-        return 0.0
-    evaluations = steps / max(1.0, setup.evaluate_every * setup.steps_per_epoch)
-    return steps * seen.step_s + evaluations * seen.evaluation_s
-
-
-def _merged(study: Study, stored: Stored | None) -> Study:
-    """The study with what the directory already has: rates and seeds are joined, the longer horizon is kept."""
-    if stored is None:
-        return study
-    return study.replace(
-        lrs=sorted({*study.lrs, *stored.study["lrs"]}),
-        seeds=sorted({*study.seeds, *stored.study["seeds"]}),
-        epochs=max(study.epochs, stored.study["epochs"])
-        if {*stored.study["lrs"]} <= {*study.lrs}
-        else stored.study["epochs"],
-        expect=study.expect or stored.study["expect"],
-    )
-
-
-def _by_trial(stored: Stored | None) -> dict[Trial, StoredTrial]:
-    trials = stored.trials if stored is not None else ()
-    return {Trial(lr=t.lr, seed=t.seed, horizon=t.horizon): t for t in trials}
-
-
-def _environment(prepared: _Prepared) -> dict[str, Any]:
-    import numpy as np
-    import torch
-
-    import etude
-
-    return {
-        "etude": etude.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "cores": plan.cores(),
-        "executor": prepared.plan.executor,
-        "workers": prepared.plan.workers,
-        "threads": prepared.plan.threads,
-        "device": prepared.plan.device,
-        "channels_last": prepared.setup.channels_last,
-        "command": shlex.join(sys.argv),
-    }
-
-
-def _notices(prepared: _Prepared) -> list[str]:
-    notices = []
-    if prepared.stored is not None and prepared.stored.environments and prepared.requests:
-        before, now = prepared.stored.environments[-1], _environment(prepared)
-        changed = [
-            f"{name} {before.get(name)} → {now[name]}"
-            for name in ("torch", "cpu", "threads", "device", "channels_last")
-            if before.get(name) != now[name]
-        ]
-        if changed:
-            notices.append(
-                f"The machine differs from the run's ({', '.join(changed)}): "
-                "from here on curves are equal within noise, not bit for bit."
-            )
-    if prepared.study.recipe.depends_on_horizon and prepared.stored is not None:
-        others = {t.horizon for t in prepared.stored.trials if t.horizon != prepared.study.epochs}
-        if others and prepared.requests:
-            notices.append(
-                f"The {prepared.study.recipe.schedule} schedule depends on the horizon: {prepared.study.epochs:g} epochs "
-                "are other trials, trained from the start."
-            )
-    if prepared.identity["task"]["chosen_on_test_set"]:
-        notices.append(
-            f"Rates are chosen on {prepared.identity['task']['chosen_on_test_set']}, as the article does; "
-            "--holdout 5000 (with another --out) keeps training images for choosing and the test images for the end."
-        )
-    return notices
-
-
-def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None]) -> bool:
+def _train(writer: Writer, prepared: Prepared, executor: Executor | None, on_event: Callable[[Event], None]) -> bool:
     """Carry the wanted trials on; return whether Ctrl-C ended it early."""
     directory = prepared.directory
     stored = store.read(directory)
-    known = _by_trial(stored)
+    known = by_trial(stored)
     wanted = [
         _Live(request.trial, known[request.trial], known[request.trial].step, prepared.setup.steps(request.epochs))
         for request in prepared.requests
@@ -363,22 +198,16 @@ def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None
             notices=tuple(prepared.notices),
         )
     )
-    if not wanted:
+    if executor is None:
         return False
-    executor = plan.make(prepared.plan, prepared.setup)
-    sound = False
-    try:
-        with _interruptible(executor) as interrupted:
-            _carry_all(writer, executor, wanted, interrupted, on_event)
-        sound = True
-    finally:
-        executor.close(kill=not sound)
+    with _interruptible(executor) as interrupted:
+        _carry_all(writer, executor, wanted, interrupted, on_event)
     if interrupted.is_set():
         writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
     return interrupted.is_set()
 
 
-def _stopped(prepared: _Prepared, executor: str, workers: int | None, device: str) -> str:
+def _stopped(prepared: Prepared, executor: str, workers: int | None, device: str) -> str:
     if isinstance(prepared.study.task, str):
         words = ["etude", "resume", str(prepared.directory)]
         words += ["--executor", executor] if executor != "auto" else []
@@ -502,6 +331,14 @@ def _test(writer: Writer, setup: Setup, result: Result) -> None:
         trial = Trial(lr=stored.lr, seed=stored.seed, horizon=stored.horizon)
         checkpoint = writer.load_checkpoint(stored)
         if checkpoint is None:
-            raise StoreError(f"{result.directory}: {trial} has no checkpoint to test")
+            continue  # its weights were not kept
         session = Session.open(setup, trial, checkpoint)
+        session.trained()
         writer.save_test(stored, *session.evaluate(setup.task.test.to(session.device), "test_"))
+
+
+def _let_go(writer: Writer, study: Study, result: Result) -> None:
+    """Remove the weights that the study does not keep."""
+    kept = {"all": None, "best": result.recommendation.lr, "none": math.nan}[study.keep]
+    if kept is not None:
+        writer.let_go([trial for trial in result.stored.trials if trial.lr != kept])

@@ -12,7 +12,8 @@ def run(loss, metrics, batch_size=7, outputs=4):
     torch.manual_seed(0)
     model = nn.Linear(5, outputs)
     data = Resident(torch.randn(50, 5), torch.randint(0, 4, (50,)))
-    values, errors = evaluate(model, data, loss, metrics, batch_size=batch_size, shape=lambda x: x, prefix="val_")
+    task = etude.Task(model=lambda: model, train=data, val=data, loss=loss, metrics=metrics)
+    values, errors = evaluate(model, task, data, batch_size=batch_size, forward=model, prefix="val_")
     return model(data.inputs), data.targets, values, errors
 
 

@@ -144,7 +144,7 @@ def test_the_packaged_mnist_has_the_shapes_and_label_counts_of_mnist(packaged):
 
 
 def test_images_become_floats_from_0_to_1(packaged):
-    (inputs, _), *_ = packaged.val.in_order(100)
+    ((inputs, _), _), *_ = packaged.val.in_order(100)
     assert inputs.shape == (100, 1, 28, 28)
     assert (inputs.min().item(), inputs.max().item()) == (0.0, 1.0)
 

@@ -104,7 +104,7 @@ def test_a_holdout_is_drawn_the_same_every_time_and_leaves_the_task_alone(made):
 def test_a_holdout_keeps_the_preparation_of_images(made):
     held = made["mnist"].with_holdout(5000)
     assert (len(held.train), len(held.val), len(held.test)) == (55_000, 5_000, 10_000)
-    inputs, _ = next(held.val.in_order(10))
+    (inputs, _), _ = next(held.val.in_order(10))
     assert inputs.dtype == torch.float32
     assert float(inputs.max()) == 1.0
 

@@ -10,15 +10,21 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from etude.engine.loss import loss_of, pair
 from etude.errors import SpecError
-from etude.tasks.data import Resident
+from etude.tasks.data import Data
+from etude.tasks.metrics import is_aggregate
+from etude.tasks.task import Task
+from etude.tasks.tree import Tree
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Any]
+GIVEN = ("outputs", "targets")  # what `evaluate` may return for the metrics, beside values
 
 
 def evaluation_batch(batch_size: int) -> int:
@@ -29,71 +35,156 @@ def evaluation_batch(batch_size: int) -> int:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    data: Resident,
-    loss: Loss,
-    metrics: Mapping[str, Loss],
+    task: Task,
+    data: Data,
     *,
     batch_size: int,
-    shape: Callable[[Tensor], Tensor],
+    forward: Callable[[Tree], Any],
     prefix: str,
+    batches: int | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return ({name: value}, {name: standard error}), names with ``prefix``; the model is left in evaluation mode.
 
-    ``shape`` lays a batch out as the model's plan wants it. The standard error is that of the mean over examples. The
-    loss has one when it can be had by example: a loss module or function with ``reduction="mean"``.
+    ``forward`` makes outputs of inputs as the model's plan wants them. The standard error is that of the mean over
+    examples. The loss has one when it can be had by example: a loss module or function with ``reduction="mean"``. With
+    ``batches`` only so many are looked at.
     """
     model.eval()
-    measures: dict[str, Loss] = {"loss": by_example(loss) or loss, **metrics}
-    columns: dict[str, list[Tensor]] = {name: [] for name in measures}
-    sizes: list[int] = []
-    whole: list[tuple[Tensor, Tensor]] = []
-    for inputs, targets in data.in_order(batch_size):
-        outputs = model(shape(inputs))
-        sizes.append(len(targets))
-        for name, measure in measures.items():
-            values = measure(outputs, targets)
-            if name == "loss" and not sizes[1:] and not _agrees(values, loss, outputs, targets):
-                measures[name], values = loss, loss(outputs, targets)
-            columns[name].append(_checked(name, values, len(targets)))
-        if any(columns[name][0].ndim == 0 for name in metrics):
-            whole.append((outputs, targets))
-    values_by_name: dict[str, float] = {}
-    errors: dict[str, float] = {}
-    for name, column in columns.items():
-        if column[0].ndim:
-            values_N = torch.cat(column).double()
-            values_by_name[prefix + name] = values_N.mean().item()
-            if len(values_N) > 1:
-                error = values_N.std().item() / math.sqrt(len(values_N))
-                if math.isfinite(error):
+    measured = _Measured(model, task, forward)
+    for batch, size in islice(data.in_order(batch_size), batches):
+        measured.add(batch, size)
+    if not measured.sizes:
+        raise SpecError(f"task.{prefix.removesuffix('_')}: expected at least one batch, got none")
+    return measured.result(prefix)
+
+
+class _Measured:
+    """What has been measured so far: a column a name, a row a batch."""
+
+    def __init__(self, model: nn.Module, task: Task, forward: Callable[[Tree], Any]) -> None:
+        self.model, self.task, self.forward = model, task, forward
+        self.sizes: list[int | None] = []
+        self.columns: dict[str, list[Tensor]] = {}
+        self.whole: list[tuple[Any, Any]] = []  # for metrics that are no mean of their values by batch
+        metrics = cast(Mapping[str, Any], task.metrics)
+        # An aggregate keeps what it has seen: a fresh one for each evaluation, the user's own is not touched.
+        self.aggregates = {name: copy.deepcopy(metric) for name, metric in metrics.items() if is_aggregate(metric)}
+        self.metrics = {name: metric for name, metric in metrics.items() if name not in self.aggregates}
+        self.loss: Loss | None = None if task.loss is None else by_example(task.loss) or task.loss
+        self.gathered: set[str] = set()
+
+    def add(self, batch: Tree, size: int | None) -> None:
+        """Measure one batch of ``size`` examples (None where that is not known)."""
+        if self.task.evaluate is not None:
+            self._of_evaluate(self.task.evaluate(self.model, batch), size)
+        elif self.task.step is not None:
+            self._of_step(self.task.step(self.model, batch), size)
+        else:
+            inputs, targets = pair(batch)
+            outputs = self.forward(inputs)
+            self.sizes.append(_size_of(targets, size))
+            self._of_loss(outputs, targets)
+            self._of_metrics(outputs, targets)
+
+    def _of_evaluate(self, got: Any, size: int | None) -> None:
+        if not isinstance(got, Mapping):
+            raise SpecError(f"task.evaluate: expected a dict of numbers or tensors, got {type(got).__name__}")
+        if any(name in got for name in GIVEN) and not all(name in got for name in GIVEN):
+            raise SpecError("task.evaluate: expected outputs and targets, or neither, for the metrics")
+        if self.task.metrics and GIVEN[0] not in got:
+            raise SpecError("task.evaluate: the metrics want outputs and targets, and the dict has none")
+        self.sizes.append(_size_of(got.get(GIVEN[1]), size))
+        for name, value in got.items():
+            if name not in GIVEN:
+                self._note(name, value, "evaluate")
+        if GIVEN[0] in got:
+            self._of_metrics(got[GIVEN[0]], got[GIVEN[1]])
+
+    def _of_step(self, got: Any, size: int | None) -> None:
+        self.sizes.append(size)
+        loss, recorded = loss_of(got)
+        for name, value in {"loss": loss, **recorded}.items():
+            self._note(name, value, "step")
+
+    def _of_loss(self, outputs: Any, targets: Any) -> None:
+        assert self.loss is not None
+        assert self.task.loss is not None
+        values = self.loss(outputs, targets)
+        if len(self.sizes) == 1 and self.loss is not self.task.loss and not self._agrees(values, outputs, targets):
+            self.loss, values = self.task.loss, self.task.loss(outputs, targets)
+        self._note("loss", values, "loss")
+
+    def _agrees(self, values: Tensor, outputs: Any, targets: Any) -> bool:
+        """Whether the mean of the values by example is the batch's own loss (it is not, with class weights or padding)."""
+        assert self.task.loss is not None
+        if values.ndim == 0 or values.shape[0] != self.sizes[-1]:
+            return False
+        mean, own = _rows(values).double().mean(), self.task.loss(outputs, targets).double()
+        return bool(torch.isclose(mean, own, rtol=1e-4, atol=1e-7, equal_nan=True))
+
+    def _of_metrics(self, outputs: Any, targets: Any) -> None:
+        for metric in self.aggregates.values():
+            if isinstance(metric, nn.Module) and isinstance(outputs, Tensor):
+                metric.to(outputs.device)
+            metric.update(outputs, targets)
+        for name, metric in self.metrics.items():
+            if self._note(name, metric(outputs, targets), f"metrics[{name!r}]").ndim == 0:
+                self.gathered.add(name)
+        if self.gathered:
+            self.whole.append((outputs, targets))
+
+    def _note(self, name: str, got: Any, said_by: str) -> Tensor:
+        """Keep a value of the batch: a scalar, or one an example."""
+        try:
+            values = torch.as_tensor(got)
+            values = values.detach().to("cpu") if values.ndim == 0 else values.detach()
+        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+            reason = str(error).split("\n")[0]
+            what = f"got {type(got).__name__} ({reason})"
+            raise SpecError(f"task.{said_by}: expected a number or a tensor for {name!r}, {what}") from None
+        if values.is_meta:
+            raise SpecError(f"task.{said_by}: expected a tensor with values for {name!r}, got one on the device meta")
+        size = self.sizes[-1]
+        if values.ndim and self.task.loss is None and size is None:
+            self.sizes[-1] = size = int(values.shape[0])
+        if values.ndim and values.shape[0] != size:
+            raise SpecError(
+                f"task.{said_by}: expected values by example, shape ({size},), or a scalar, got shape {tuple(values.shape)}"
+            )
+        self.columns.setdefault(name, []).append(_rows(values) if values.ndim else values)
+        return self.columns[name][-1]
+
+    def result(self, prefix: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Return means and their standard errors."""
+        by_name: dict[str, float] = {}
+        errors: dict[str, float] = {}
+        for name, column in self.columns.items():
+            if len(column) != len(self.sizes):
+                raise SpecError(f"task.evaluate: {name!r} is missing in some of the batches; return it for all of them")
+            if column[0].ndim:
+                values_N = torch.cat([values.cpu() for values in column]).double()
+                by_name[prefix + name] = values_N.mean().item()
+                if len(values_N) > 1 and math.isfinite(error := values_N.std().item() / math.sqrt(len(values_N))):
                     errors[prefix + name] = error
-        elif name == "loss":
-            weighted = sum(value.double().item() * size for value, size in zip(column, sizes, strict=True))
-            values_by_name[prefix + name] = weighted / sum(sizes)
-        else:  # an aggregate such as F1 is not the mean of its values by batch
-            outputs, targets = (torch.cat(parts) for parts in zip(*whole, strict=True))
-            values_by_name[prefix + name] = float(measures[name](outputs, targets))
-    return values_by_name, errors
+            elif name in self.gathered:  # an aggregate such as F1 is not the mean of its values by batch
+                outputs, targets = (torch.cat(parts) for parts in zip(*self.whole, strict=True))
+                by_name[prefix + name] = float(self.metrics[name](outputs, targets))
+            else:
+                weights = [1.0 if None in self.sizes else float(size or 0) for size in self.sizes]
+                weighted = sum(value.double().item() * weight for value, weight in zip(column, weights, strict=True))
+                by_name[prefix + name] = weighted / sum(weights)
+        for name, metric in self.aggregates.items():
+            computed = metric.compute()
+            if not isinstance(computed, Tensor) or computed.numel() != 1:
+                raise SpecError(
+                    f"task.metrics[{name!r}]: expected one number from compute(), got {type(computed).__name__}"
+                )
+            by_name[prefix + name] = float(computed)
+        return by_name, errors
 
 
-def _checked(name: str, got: Any, size: int) -> Tensor:
-    values: Tensor = torch.as_tensor(got)
-    if values.ndim == 0:
-        return values
-    if values.shape[0] != size:
-        raise SpecError(
-            f"task.metrics[{name!r}]: expected values by example, shape ({size},), or a scalar, "
-            f"got shape {tuple(values.shape)}"
-        )
-    return _rows(values)  # (B, …) to (B,)
-
-
-def _agrees(values: Tensor, loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    """Whether the mean of the values by example is the batch's own loss (it is not, with class weights or padding)."""
-    if values.ndim == 0 or values.shape[0] != len(targets):
-        return False
-    mean, own = _rows(values).double().mean(), loss(outputs, targets).double()
-    return bool(torch.isclose(mean, own, rtol=1e-4, atol=1e-7, equal_nan=True))
+def _size_of(targets: Any, size: int | None) -> int | None:
+    return len(targets) if isinstance(targets, Tensor) and targets.ndim else size
 
 
 def _rows(values: Tensor) -> Tensor:

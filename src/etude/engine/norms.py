@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from etude.errors import SpecError
+
 
 class UpdateMeter:
     """Measures one optimizer step: call `before` once the gradients are there, step, then call `after`."""
@@ -19,7 +21,9 @@ class UpdateMeter:
     @torch.no_grad()
     def before(self) -> None:
         """Note the gradients' norm and where the weights are."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        gradients = [_dense(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+        if not gradients:
+            raise SpecError("task.loss: its graph reaches none of the parameters that are trained")
         self.grad_norm = _norm(gradients)
         torch._foreach_copy_(self.moved, self.parameters)
 
@@ -29,6 +33,10 @@ class UpdateMeter:
         torch._foreach_sub_(self.moved, self.parameters)
         grad_norm, update, weight = torch.stack((self.grad_norm, _norm(self.moved), _norm(self.parameters))).tolist()
         return grad_norm, update / weight if weight else float("nan")
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:

@@ -6,48 +6,77 @@ device and layout). It holds because everything with state is in the checkpoint 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from etude import counted
-from etude.engine import state
+from etude.engine import loss, optimizers, state
+from etude.engine.averaging import Averaging
 from etude.engine.evaluate import evaluate, evaluation_batch
 from etude.engine.history import Evaluation, History, is_due, step_of
 from etude.engine.norms import UpdateMeter
-from etude.engine.optimizers import make_optimizer
 from etude.engine.randomness import caller_undisturbed, seed_all
 from etude.errors import SpecError
-from etude.spec.recipe import Recipe, schedule_factor
+from etude.spec.recipe import Recipe
 from etude.spec.trial import Trial
-from etude.tasks.data import Batch, Resident
+from etude.tasks import tree
+from etude.tasks.data import Data
 from etude.tasks.task import Task
+from etude.tasks.tree import Tree
+
+STREAM_SLICE = (
+    30  # a stream is cut within an epoch only after so many slices: going on there reads the epoch's start again
+)
+
+
+class Uncut(Exception):  # noqa: N818 - it is no error
+    """A trial was stopped where it cannot be gone on from; what it did since its slice began is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all trials of a study share, and how the machine is used: ``device`` and ``channels_last``."""
+    """What all trials of a study share, and how the machine is used: ``device`` and ``channels_last``.
+
+    ``resume`` says where a trial can be cut: anywhere (``exact``), where an epoch begins, or nowhere. With ``best``
+    (metric, direction) the weights of the best evaluation are kept beside the last ones.
+    """
 
     task: Task
     recipe: Recipe
     evaluate_every: float = 1.0
     device: str = "cpu"
     channels_last: bool = False
+    resume: Literal["exact", "by epoch", "from the start"] = "exact"
+    best: tuple[str, str] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch that is made here; 1 where the data make their own."""
+        return self.recipe.batch_size or 1
+
+    @cached_property
+    def batches_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        train: Data = self.task.train
+        return train.n_batches(self.batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
-        train: Resident = self.task.train
-        return train.n_batches(self.recipe.batch_size)
+        """Optimizer steps in an epoch; the last one of an epoch may have fewer batches to accumulate."""
+        return -(-self.batches_per_epoch // self.recipe.accumulate)
 
     @cached_property
-    def data(self) -> tuple[Resident, Resident]:
+    def data(self) -> tuple[Data, Data]:
         """Training and validation data on the device, moved there once."""
         device = torch.device(self.device)
         return self.task.train.to(device), self.task.val.to(device)
@@ -75,23 +104,29 @@ class Session:
         self.setup, self.trial, self.ends = setup, trial, ends
         self.device = torch.device(setup.device)
         self.train, self.val = setup.data
+        # Losses and metrics may have a state; a trial does not share it with others, nor with the caller.
+        self.task = setup.task.private(self.device)
         self.step = 0
         self.diverged: int | None = None
+        self.best: dict[str, Any] | None = None  # step, value and weights of the best evaluation, where that is kept
         self._evaluated = -1  # the last step that was evaluated
-        self._loss_sum, self._loss_count = 0.0, 0  # since the last regular evaluation
+        self._sums: dict[str, float] = {}  # of the loss and what else a step records, since the last regular evaluation
+        self._count = 0
         with caller_undisturbed(self.device):
             seed_all(counted.derive(counted.WEIGHTS, trial.seed), self.device)
-            model = setup.task.model()
+            model = self.task.model()
             if not isinstance(model, nn.Module):
                 raise SpecError(f"task.model: expected it to return a torch.nn.Module, got {type(model).__name__}")
             self.model = model.to(self.device)
             if setup.channels_last:
                 self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-            if not parameters:
-                raise SpecError("task.model: it has no parameters to train")
-            self.optimizer = make_optimizer(setup.recipe, parameters, trial.lr)
-        self.meter = UpdateMeter(parameters)
+            parameters = optimizers.parameters_of(self.task, self.model, trial.lr)
+            self.optimizer = optimizers.make_optimizer(setup.recipe, parameters, trial.lr)
+            self._peaks = optimizers.peaks(self.optimizer)
+            self._needs_closure = isinstance(self.optimizer, torch.optim.LBFGS)
+            self.averaging = Averaging.of(setup.recipe, self.model, setup.steps_per_epoch)
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.meter = UpdateMeter(self._parameters)
 
     @classmethod
     def open(
@@ -106,37 +141,47 @@ class Session:
     def run(self, until_step: int, *, seconds: float = math.inf, stop: Callable[[], bool] = lambda: False) -> History:
         """Train steps (step, until_step], with the evaluations due in them, and return what was recorded.
 
-        Ends earlier when the loss stops being finite, after the first step past ``seconds``, or when ``stop()``.
+        Ends earlier when the loss stops being finite, or after the first step past ``seconds`` or when ``stop()``, at a
+        place where the trial can be cut. Raises `Uncut` when it is stopped elsewhere.
         """
         began, first_step = time.perf_counter(), self.step
         records = _Records()
         with caller_undisturbed(self.device):
             if self._evaluated < 0:
                 self._evaluate(records)
-            self.model.train()
+            self._to_train()
             batches = self._batches()
             while self.step < until_step and self.diverged is None:
-                seed_all(counted.derive(counted.STEP, self.trial.seed, self.step + 1), self.device)
-                self._train_step(next(batches), records)
+                self._train_step(batches, records)
                 if self.diverged is None and self._is_due():
                     self._evaluate(records)
-                    self.model.train()
-                if time.perf_counter() - began >= seconds or stop():
+                    self._to_train()
+                stopped, elapsed = stop(), time.perf_counter() - began
+                if (stopped or elapsed >= seconds) and self._may_cut(stopped, elapsed >= STREAM_SLICE * seconds):
                     break
+                if stopped and self.step < until_step and self.diverged is None and self.setup.resume != "exact":
+                    raise Uncut
         with np.errstate(over="ignore"):  # a double beyond the range of a float is inf, as it should be
-            loss, grad_norm, update_ratio = (
+            losses, grad_norm, update_ratio = (
                 np.array(of, np.float32) for of in (records.loss, records.grad_norm, records.update_ratio)
             )
         return History(
             first_step=first_step,
             last_step=self.step,
-            loss=loss,
+            loss=losses,
             grad_norm=grad_norm,
             update_ratio=update_ratio,
             evaluations=tuple(records.evaluations),
             wall_s=time.perf_counter() - began,
             diverged=self.diverged,
         )
+
+    def _may_cut(self, stopped: bool, long: bool) -> bool:
+        if self.setup.resume == "from the start":
+            return False
+        if self.step % self.setup.steps_per_epoch == 0:
+            return True
+        return self.setup.resume == "exact" and (stopped or long or self.train.seekable)
 
     def checkpoint(self, *, verify: bool = False) -> bytes:
         """Return all that `open` needs to go on from here; ``verify`` raises `SpecError` for what `open` could not read."""
@@ -145,10 +190,12 @@ class Session:
                 "step": self.step,
                 "diverged": self.diverged,
                 "evaluated": self._evaluated,
-                "loss_sum": self._loss_sum,
-                "loss_count": self._loss_count,
+                "sums": dict(self._sums),
+                "count": self._count,
                 "model": state.model_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
+                "averaging": None if self.averaging is None else self.averaging.state(),
+                "best": self.best,
             },
             verify=verify,
         )
@@ -162,98 +209,224 @@ class Session:
         with caller_undisturbed(self.device), torch.no_grad():
             self.model.eval()
             seed_all(counted.derive(counted.STEP, self.trial.seed, self.step + 1), self.device)
-            return digest, self._loss(next(self._batches())).item()
+            batch = next(self._batches())
+            return digest, self._loss(batch, training=False)[0].item()
 
-    def rehearse(self, steps: int) -> float:
-        """Train some steps, unrecorded, and return the seconds of the last; for a session that is thrown away."""
-        records, batches = _Records(), self._batches()
+    def rehearse(self, batches: list[Tree]) -> float:
+        """Train a step on each of the batches, unrecorded; return the seconds of the last. The session is thrown away."""
+        records = _Records()
         began = time.perf_counter()
         with caller_undisturbed(self.device):
-            self.model.train()
-            for _ in range(steps):
-                seed_all(counted.derive(counted.STEP, self.trial.seed, self.step + 1), self.device)
+            self._to_train()
+            for batch in batches:
                 began = time.perf_counter()
-                self._train_step(next(batches), records)
+                self._train_step(iter([batch]), records, count=1)
         return time.perf_counter() - began
 
-    def evaluate(self, data: Resident, prefix: str) -> tuple[dict[str, float], dict[str, float]]:
-        """Return metrics and standard errors of the model as it is, on ``data``."""
-        return evaluate(
-            self.model,
-            data,
-            self.setup.task.loss,
-            self.setup.task.metrics,
-            batch_size=evaluation_batch(self.setup.recipe.batch_size),
-            shape=self._laid_out,
-            prefix=prefix,
-        )
+    def evaluate(
+        self, data: Data, prefix: str, batches: int | None = None
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return metrics and standard errors of the model as it is (averaged, where the recipe says so), on ``data``."""
+        optimizers.set_mode(self.optimizer, "eval")
+        model = self.evaluated_model
+        with caller_undisturbed(self.device), self._precision():
+            seed_all(counted.derive(counted.EVALUATION, self.trial.seed), self.device)
+            return evaluate(
+                model,
+                self.task,
+                data,
+                batch_size=evaluation_batch(self.setup.batch_size),
+                forward=lambda inputs: model(self._laid_out(inputs)),
+                prefix=prefix,
+                batches=batches,
+            )
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """The names that steps record beside the loss, since the last regular evaluation."""
+        return frozenset(self._sums) - {"loss"}
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is evaluated: the averaged one once averaging has begun."""
+        return self.model if self.averaging is None or not self.averaging.begun else self.averaging.model
+
+    def trained(self) -> nn.Module:
+        """Return the model for use, in evaluation mode: averaged, or with the weights of the best evaluation."""
+        optimizers.set_mode(self.optimizer, "eval")
+        if self.best is not None:
+            state.load_model_state(self.model, self.best["model"])
+            return self.model.eval()
+        return self.evaluated_model.eval()
 
     def _restore(self, restored: state.State) -> None:
         self.step, self.diverged = restored["step"], restored["diverged"]
-        self._evaluated = restored["evaluated"]
-        self._loss_sum, self._loss_count = restored["loss_sum"], restored["loss_count"]
+        self._evaluated, self.best = restored["evaluated"], restored["best"]
+        self._sums, self._count = dict(restored["sums"]), restored["count"]
         state.load_model_state(self.model, restored["model"])
         self.optimizer.load_state_dict(restored["optimizer"])
+        if self.averaging is not None:
+            self.averaging.restore(restored["averaging"])
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Tree]:
+        """Yield batches from the present step on; what reading them draws is counted, too."""
         while True:
-            epoch, start = divmod(self.step, self.setup.steps_per_epoch)
-            yield from self.train.batches(self.setup.recipe.batch_size, self.trial.seed, epoch, start)
+            epoch, step = divmod(self.step, self.setup.steps_per_epoch)
+            start, n = step * self.setup.recipe.accumulate, self.setup.batches_per_epoch
+            reading = self.train.batches(self.setup.batch_size, self.trial.seed, epoch, start, self._reseed(epoch))
+            for i in range(start, n):
+                self._reseed(epoch)(i)
+                yield next(reading)
 
-    def _laid_out(self, inputs: Tensor) -> Tensor:
-        if self.setup.channels_last and inputs.ndim == 4:
+    def _reseed(self, epoch: int) -> Callable[[int | None], int]:
+        def reseed(batch: int | None) -> int:
+            purpose, counts = (counted.ORDER, ()) if batch is None else (counted.READ, (batch,))
+            seed = counted.derive(purpose, self.trial.seed, epoch, *counts)
+            if not self.train.is_still:
+                seed_all(seed, self.device)
+            return seed
+
+        return reseed
+
+    def _laid_out(self, inputs: Tree) -> Tree:
+        if self.setup.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
             return inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
-    def _loss(self, batch: Batch) -> Tensor:
-        inputs, targets = batch
-        loss = self.setup.task.loss(self.model(self._laid_out(inputs)), targets)
-        if not isinstance(loss, Tensor) or loss.ndim:
-            shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise SpecError(f"task.loss: expected a scalar tensor, the mean loss of the batch, got {shape}")
-        return loss
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self.setup.recipe.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
 
-    def _train_step(self, batch: Batch, records: _Records) -> None:
+    def _loss(self, batch: Tree, *, training: bool = True) -> tuple[Tensor, Mapping[str, Any]]:
+        """Return the loss of a batch and what else the step records."""
+        task = self.task
+        with self._precision():
+            if task.step is not None:
+                made, recorded = loss.loss_of(task.step(self.model, batch))
+                return loss.checked(made, "step", training=training), recorded
+            assert task.loss is not None
+            inputs, targets = loss.pair(batch)
+            outputs = self.model(self._laid_out(inputs))
+            try:
+                made = task.loss(outputs, targets)
+            except Exception as error:
+                error.add_note(f"in task.loss(outputs {tree.describe(outputs)}, targets {tree.describe(targets)})")
+                raise
+            return loss.checked(made, "loss", training=training), {}
+
+    def _train_step(self, batches: Iterator[Tree], records: _Records, count: int | None = None) -> None:
+        """Take one optimizer step on the next ``count`` batches (what the recipe accumulates, if not said)."""
         recipe = self.setup.recipe
-        if self.trial.horizon is not None:
-            horizon_step = self.setup.steps(self.trial.horizon)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.trial.lr * schedule_factor(recipe.schedule, self.step + 1, horizon_step)
+        self._set_rates()
+        count = count or self._to_accumulate()
         self.optimizer.zero_grad()
-        loss = self._loss(batch)
-        value = loss.item()
+        value, recorded = 0.0, dict[str, float]()
+        taken: list[Tree] = []
+        for part in range(count):
+            batch = next(batches)
+            self._seed_step(part)
+            made, extra = self._loss(batch)
+            value += made.item() / count
+            for name, number in extra.items():
+                recorded[name] = recorded.get(name, 0.0) + float(number) / count
+            if not math.isfinite(value):
+                break
+            (made if count == 1 else made / count).backward()  # type: ignore[no-untyped-call]
+            if self._needs_closure:
+                taken.append(batch)
         grad_norm = update_ratio = math.nan
         if math.isfinite(value):
-            loss.backward()  # type: ignore[no-untyped-call]
             self.meter.before()
-            self.optimizer.step()
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
+            if self._needs_closure:
+                self.optimizer.step(self._closure(taken, value))
+            else:
+                self.optimizer.step()
             grad_norm, update_ratio = self.meter.after()
+            if self.averaging is not None:
+                self.averaging.update(self.model, self.step + 1)
         self.step += 1
         if not math.isfinite(value):
             self.diverged = self.step
-        self._loss_sum += value
-        self._loss_count += 1
+        for name, number in {**recorded, "loss": value}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + number
+        self._count += 1
         records.loss.append(value)
         records.grad_norm.append(grad_norm)
         records.update_ratio.append(update_ratio)
+
+    def _seed_step(self, part: int) -> None:
+        """Seed all that is random in a step, or in the later parts of an accumulated one."""
+        counts = (self.trial.seed, self.step + 1, *((part,) if part else ()))
+        seed_all(counted.derive(counted.STEP, *counts), self.device)
+
+    def _set_rates(self) -> None:
+        recipe = self.setup.recipe
+        if recipe.schedule == "constant":
+            return  # what an optimizer does to its own rates stays
+        horizon_step = None if self.trial.horizon is None else self.setup.steps(self.trial.horizon)
+        factor = recipe.factor(self.step + 1, steps_per_epoch=self.setup.steps_per_epoch, horizon_step=horizon_step)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+    def _to_accumulate(self) -> int:
+        """Return how many batches the next step has: fewer where the epoch ends."""
+        start = self.step % self.setup.steps_per_epoch * self.setup.recipe.accumulate
+        return min(self.setup.recipe.accumulate, self.setup.batches_per_epoch - start)
+
+    def _closure(self, batches: list[Tree], value: float) -> Callable[[], float]:
+        """Make what L-BFGS calls to evaluate the loss anew; its first call has the gradients that are there already."""
+        calls = 0
+
+        def closure() -> float:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                return value
+            self.optimizer.zero_grad()
+            total = 0.0
+            for part, batch in enumerate(batches):
+                self._seed_step(part)
+                made = self._loss(batch)[0] / len(batches)
+                made.backward()  # type: ignore[no-untyped-call]
+                total += made.item()
+            return total
+
+        return closure
+
+    def _to_train(self) -> None:
+        self.model.train()
+        optimizers.set_mode(self.optimizer, "train")
 
     def _is_due(self) -> bool:
         return self.step in self.ends or is_due(self.step, self.setup.steps_per_epoch, self.setup.evaluate_every)
 
     def _evaluate(self, records: _Records) -> None:
         metrics, errors = self.evaluate(self.val, "val_")
-        train_loss = self._loss_sum / self._loss_count if self._loss_count else None
+        means = {name: total / self._count for name, total in self._sums.items()} if self._count else {}
+        train_loss = means.pop("loss", None)
         records.evaluations.append(
             Evaluation(
                 step=self.step,
                 epoch=self.step / self.setup.steps_per_epoch,
                 train_loss=train_loss,
-                metrics=metrics,
+                metrics={**metrics, **{f"train_{name}": mean for name, mean in means.items()}},
                 standard_errors=errors,
             )
         )
         self._evaluated = self.step
         if is_due(self.step, self.setup.steps_per_epoch, self.setup.evaluate_every):
-            self._loss_sum, self._loss_count = 0.0, 0
-        if self.step and not math.isfinite(metrics["val_loss"]):
+            self._sums, self._count = {}, 0
+        if self.step and not math.isfinite(metrics.get("val_loss", 0.0)):
             self.diverged = self.step
+        if self.setup.best is not None and self.step:
+            self._keep_best(metrics.get(self.setup.best[0], math.nan))
+
+    def _keep_best(self, value: float) -> None:
+        assert self.setup.best is not None
+        sign = 1.0 if self.setup.best[1] == "maximize" else -1.0
+        if math.isfinite(value) and (self.best is None or sign * value > sign * self.best["value"]):
+            weights = copy.deepcopy(state.model_state(self.evaluated_model))
+            self.best = {"step": self.step, "value": value, "model": weights}

@@ -44,6 +44,8 @@ def unpack(packed: bytes, device: torch.device) -> State:
         raise StoreError(f"a checkpoint cannot be read ({reason}); it is truncated or corrupt") from None
     if not isinstance(state, dict) or "step" not in state:
         raise StoreError("a checkpoint cannot be read: it holds something else")
+    if "loss_sum" in state:  # as etude wrote it before there was more than a loss to sum up
+        state |= {"sums": {"loss": state["loss_sum"]}, "count": state["loss_count"], "averaging": None, "best": None}
     return state
 
 

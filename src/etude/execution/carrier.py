@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from etude.engine.history import History
-from etude.engine.session import Session, Setup
+from etude.engine.session import Session, Setup, Uncut
+from etude.errors import place_of
 from etude.spec.trial import Trial
 
 
@@ -61,9 +62,12 @@ class Carrier:
             checkpoint = session.checkpoint()
             switch_s = opened - began + time.perf_counter() - ran
             return Outcome(work=work, history=history, checkpoint=checkpoint, switch_s=switch_s)
+        except Uncut:  # stopped where the trial cannot be cut: nothing to store
+            self.session = None
+            return Outcome(work=work)
         except Exception as error:  # noqa: BLE001 - a trial's code may raise anything, and the others go on
             self.session = None
-            return Outcome(work=work, failure=failure_of(error))
+            return Outcome(work=work, failure=failure_of(error, self.setup.task.made_at))
 
     def _session(self, work: Slice) -> Session:
         session = self.session
@@ -73,13 +77,16 @@ class Carrier:
         return session
 
 
-def failure_of(error: Exception) -> Failure:
-    """Describe an exception in one line, with the innermost place that is not inside torch, and keep its traceback."""
-    words = " ".join(str(error).split())
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "/torch/" not in frame.filename and "/etude/" not in frame.filename]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+def failure_of(error: Exception, made_at: str = "") -> Failure:
+    """Describe an exception in one line, and keep its traceback.
+
+    The line has the notes that the engine gave it, and the innermost place in the user's code, or where the task was made
+    for an error that a library raised at once.
+    """
+    words = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split())
+    place = place_of(error)
+    where = f" ({place})" if place else f" (the task is made at {made_at})" if made_at else ""
     return Failure(
-        reason=f"{type(error).__name__}: {words}{place}" if words else f"{type(error).__name__}{place}",
+        reason=f"{type(error).__name__}: {words}{where}" if words else f"{type(error).__name__}{where}",
         traceback="".join(traceback.format_exception(error)),
     )

@@ -54,6 +54,7 @@ class Processes:
         try:
             for _ in range(workers):
                 self._workers.append(self._start())
+            self._check_received(self._workers[0])
         except BaseException:
             self.close(kill=True)
             raise
@@ -111,17 +112,25 @@ class Processes:
         except BrokenProcessPool:
             return self._after_death(one, work)
         except Exception:
-            if one.begun.done() and (error := one.begun.exception()) is not None:
-                raise SpecError(
-                    f"study.task: cannot be received by a worker process ({type(error).__name__}: {error}); "
-                    "use executor='inline', or define it in a module that can be imported"
-                ) from error
+            self._check_received(one)
             raise
         one.deaths = 0
         one.live = None
         if outcome.history is not None:
             one.live = (work.trial, outcome.history.last_step)
         return dataclasses.replace(outcome, work=work)
+
+    def _check_received(self, one: _Worker) -> None:
+        """Wait until a worker has the task. Raises `SpecError` for one that it cannot take in."""
+        try:
+            one.begun.result()
+        except BrokenProcessPool:
+            return  # it is replaced when it is given work
+        except Exception as error:
+            raise SpecError(
+                f"study.task: cannot be received by a worker process ({type(error).__name__}: {error}); "
+                "use executor='inline', or define it in a module that can be imported"
+            ) from error
 
     def _after_death(self, one: _Worker, work: Slice) -> Outcome | None:
         deaths = one.deaths + 1

@@ -45,6 +45,49 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._seen[id(thing)]
 
 
+class _ByReference(cloudpickle.Pickler):  # type: ignore[misc]
+    """Takes a value apart, but for its large tensors and arrays, which the copy holds, too."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.held: list[object] = []
+        self._seen: dict[int, int] = {}
+
+    def persistent_id(self, thing: object) -> int | None:
+        large = (type(thing) is Tensor and thing.numel() * thing.element_size() >= LARGE_BYTES) or (
+            type(thing) is np.ndarray and thing.nbytes >= LARGE_BYTES
+        )
+        if not large:
+            return None
+        if id(thing) not in self._seen:
+            self._seen[id(thing)] = len(self.held)
+            self.held.append(thing)
+        return self._seen[id(thing)]
+
+
+class _Holding(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, held: list[object]) -> None:
+        super().__init__(file)
+        self.held = held
+
+    def persistent_load(self, pid: int) -> object:
+        return self.held[pid]
+
+
+def private(value: Any) -> Any:
+    """Return a copy of ``value`` whose state is its own; large tensors and arrays are not copied.
+
+    What cannot be pickled is returned as it is.
+    """
+    file = io.BytesIO()
+    pickler = _ByReference(file)
+    try:
+        pickler.dump(value)
+        return _Holding(io.BytesIO(file.getvalue()), pickler.held).load()
+    except Exception:  # noqa: BLE001 - pickling runs the user's own __reduce__ and __setstate__
+        return value
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, shared: list[Tensor]) -> None:
         super().__init__(file)

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etude import tasks
 from etude.errors import MismatchError
+from etude.spec.recipe import Recipe
 from etude.spec.study import Study, canonical
 from etude.tasks.task import Task
 
 Fingerprint = tuple[str, float]  # digest of the initial weights, first loss
 FIRST_LOSS_TOLERANCE = 1e-4
 # Where the data come from does not matter as long as they are the same; the rest follows from what is compared.
-NOT_COMPARED = ("task.options", "task.chosen_on_test_set", "steps_per_epoch")
+NOT_COMPARED = ("task.options", "task.chosen_on_test_set", "data.notes", "steps_per_epoch")
 
 
-def identify(study: Study, task: Task, steps_per_epoch: int) -> dict[str, Any]:
-    """Return the identity as JSON-able values; ``task`` is the study's, made, with the holdout taken."""
+def identify(
+    study: Study, task: Task, steps_per_epoch: int, *, digests: Mapping[str, str | None],
+    optimizer: Mapping[str, Any] | None = None, notes: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Return the identity as JSON-able values; ``task`` is the study's, made, with the holdout taken.
+
+    ``digests`` are those of the data by split, ``optimizer`` describes one that a function makes, and ``notes`` say what a
+    reader should know of the data.
+    """
     built_in = isinstance(study.task, str)
     on_test = getattr(tasks.module(study.task), "CHOOSES_ON_TEST_SET", None) if built_in and not study.holdout else None
     made: dict[str, Any] = {
@@ -31,22 +40,27 @@ def identify(study: Study, task: Task, steps_per_epoch: int) -> dict[str, Any]:
             "metrics": sorted(task.metrics),
             "chosen_on_test_set": on_test,
         },
-        "recipe": {
-            "optimizer": study.recipe.optimizer,
-            "optimizer_options": study.recipe.optimizer_options,
-            "schedule": study.recipe.schedule,
-            "batch_size": study.recipe.batch_size,
-        },
+        "recipe": _recipe(study.recipe, optimizer),
         "data": {
-            "train": {"examples": len(task.train), "digest": task.train.digest()},
-            "val": {"examples": len(task.val), "digest": task.val.digest()},
+            "train": {"examples": task.train.examples, "digest": digests["train"]},
+            "val": {"examples": task.val.examples, "digest": digests["val"]},
             "holdout": study.holdout,
+            "notes": list(notes),
         },
         "evaluate_every": study.evaluate_every,
         "steps_per_epoch": steps_per_epoch,
     }
     parsed: dict[str, Any] = json.loads(canonical(made))
     return parsed
+
+
+def _recipe(recipe: Recipe, optimizer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what of a recipe is compared: four fields always, the others where they are not as usual."""
+    always = ("optimizer", "optimizer_options", "schedule", "batch_size")
+    usual = {field.name: field.default for field in dataclasses.fields(recipe)}
+    made = {name: getattr(recipe, name) for name in usual if name in always or getattr(recipe, name) != usual[name]}
+    made["optimizer"] = recipe.optimizer_name
+    return made if optimizer is None else {**made, "made": dict(optimizer)}
 
 
 def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

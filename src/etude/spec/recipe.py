@@ -1,9 +1,9 @@
-"""How a model is trained: optimizer, schedule and batch size."""
+"""How a model is trained: optimizer, schedule, batches, clipping, precision and averaging."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -11,20 +11,65 @@ from pydantic import BeforeValidator, Field
 from etude.errors import SpecError, nearest
 from etude.spec.value import number, value
 
-# Classes of torch.optim that step without a closure and take any dense parameter, by the name that is typed.
+# Classes of torch.optim, by the name that is typed; a test holds them against the package.
 OPTIMIZERS = {
     name.lower(): name
     for name in (
-        "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+        "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "LBFGS", "Muon", "NAdam", "RAdam", "RMSprop",
+        "Rprop", "SGD", "SparseAdam",
     )
 }  # fmt: skip
+# Optimizers without a rate to choose, or without a schedule, from other packages: (package, class).
+ELSEWHERE = {
+    "prodigy": ("prodigyopt", "Prodigy"),
+    "adamwschedulefree": ("schedulefree", "AdamWScheduleFree"),
+    "radamschedulefree": ("schedulefree", "RAdamScheduleFree"),
+    "sgdschedulefree": ("schedulefree", "SGDScheduleFree"),
+}
+PRECISIONS = {"float32": "float32", "fp32": "float32", "bf16": "bf16", "bfloat16": "bf16"}
+AVERAGES = ("none", "ema", "swa")
 SCHEDULES = ("constant", "linear", "cosine")
 
 
-def _optimizer(got: object) -> str:
-    if not isinstance(got, str) or got.lower() not in OPTIMIZERS:
-        raise SpecError(f"study.recipe.optimizer: no optimizer is named {got!r}{nearest(str(got), OPTIMIZERS)}")
-    return got.lower()
+def _optimizer(got: object) -> object:
+    if callable(got) and not isinstance(got, type):
+        return got
+    if isinstance(got, type):  # torch.optim.AdamW itself, handed over
+        got = got.__name__
+    known = {**OPTIMIZERS, **ELSEWHERE}
+    if not isinstance(got, str) or _plain(got) not in known:
+        near = nearest(str(got), known)
+        raise SpecError(f"study.recipe.optimizer: no optimizer is named {got!r}{near}; or give a function (params, lr)")
+    return _plain(got)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _known(field: str, got: object, known: Mapping[str, str]) -> str:
+    if not isinstance(got, str) or got.lower() not in known:
+        raise SpecError(f"study.recipe.{field}: expected one of {', '.join(known)}, got {got!r}")
+    return known[got.lower()]
+
+
+def _whole(field: str) -> Callable[[object], int]:
+    return lambda got: int(number(f"study.recipe.{field}", got, whole=True))
+
+
+def _not_negative(field: str) -> Callable[[object], float]:
+    def check(got: object) -> float:
+        zero = got in (0, "0") and not isinstance(got, bool)
+        return 0.0 if zero else number(f"study.recipe.{field}", got)
+
+    return check
+
+
+def _decay(got: object) -> float:
+    decay = number("study.recipe.average_decay", got)
+    if decay >= 1:
+        raise SpecError(f"study.recipe.average_decay: expected a number below 1, got {got}")
+    return decay
 
 
 def _schedule(got: object) -> str:
@@ -47,16 +92,61 @@ def _options(got: object) -> object:
 class Recipe:
     """How to train.
 
-    ``optimizer`` is a class of `torch.optim` by name, any case. ``schedule`` multiplies the study's rate, which is the
-    peak: ``constant``; ``linear`` and ``cosine`` fall to zero at the horizon. ``batch_size`` is in examples.
+    ``optimizer`` is a class of `torch.optim` by name, any case; ``prodigy``, ``adamwschedulefree``, ``radamschedulefree``
+    or ``sgdschedulefree`` of the extra ``optimizers``; or a function ``(params, lr) -> Optimizer``, where the rates of its
+    groups follow ``lr``. ``weight_decay`` is its option of that name.
+
+    ``schedule`` multiplies the study's rate, which is the peak: ``constant``; ``linear`` and ``cosine`` fall to zero at the
+    horizon. ``batch_size`` is in examples; None where the data come in batches of their own.
+
+    ``accumulate`` batches make one optimizer step, on the mean of their gradients; the last step of an epoch may have
+    fewer. ``clip_norm`` bounds the norm of the gradient over all parameters (what is recorded is the norm before).
+    ``precision`` ``bf16`` computes model and loss under autocast to bfloat16, the weights stay float32.
+
+    ``average`` evaluates averaged weights: ``ema``, exponentially with ``average_decay`` a step, or ``swa``, the plain mean
+    (Izmailov et al. 2018, arXiv 1803.05407); from ``average_start`` epochs on, buffers averaged alike
+    (`torch.optim.swa_utils`).
     """
 
-    optimizer: Annotated[str, BeforeValidator(_optimizer)] = "adam"
+    optimizer: Annotated[Any, BeforeValidator(_optimizer)] = "adam"
     optimizer_options: Annotated[dict[str, Any], BeforeValidator(_options)] = Field(default_factory=dict)
+    weight_decay: Annotated[
+        float | None, BeforeValidator(lambda got: None if got is None else _not_negative("weight_decay")(got))
+    ] = None
     schedule: Annotated[str, BeforeValidator(_schedule)] = "constant"
-    batch_size: Annotated[int, BeforeValidator(lambda got: int(number("study.recipe.batch_size", got, whole=True)))] = (
-        64
+    batch_size: Annotated[
+        int | None, BeforeValidator(lambda got: None if got is None else _whole("batch_size")(got))
+    ] = 64
+    accumulate: Annotated[int, BeforeValidator(_whole("accumulate"))] = 1
+    clip_norm: Annotated[
+        float | None, BeforeValidator(lambda got: None if got is None else number("study.recipe.clip_norm", got))
+    ] = None
+    precision: Annotated[str, BeforeValidator(lambda got: _known("precision", got, PRECISIONS))] = "float32"
+    average: Annotated[str, BeforeValidator(lambda got: _known("average", got, {name: name for name in AVERAGES}))] = (
+        "none"
     )
+    average_decay: Annotated[float, BeforeValidator(_decay)] = 0.999
+    average_start: Annotated[float, BeforeValidator(_not_negative("average_start"))] = 0.0
+
+    def __post_init__(self) -> None:
+        if callable(self.optimizer) and (self.optimizer_options or self.weight_decay is not None):
+            raise SpecError(
+                "study.recipe.optimizer_options: they belong to optimizers by name; give them to your own function directly"
+            )
+        if self.weight_decay is not None and "weight_decay" in self.optimizer_options:
+            raise SpecError("study.recipe.weight_decay: it is in optimizer_options, too; leave one of them out")
+
+    @property
+    def optimizer_name(self) -> str:
+        """The name of the optimizer, or of the function that makes it."""
+        if isinstance(self.optimizer, str):
+            return self.optimizer
+        name = getattr(self.optimizer, "__name__", type(self.optimizer).__name__)
+        return "own" if name == "<lambda>" else str(name)
+
+    def factor(self, step: int, *, steps_per_epoch: int, horizon_step: int | None) -> float:
+        """TEMPORARY."""
+        return schedule_factor(self.schedule, step, horizon_step or step)
 
     @property
     def depends_on_horizon(self) -> bool:

@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -67,6 +67,15 @@ def _holdout(got: object) -> object:
     return int(number("study.holdout", got, whole=True))
 
 
+def _one_of(field: str, known: tuple[str, ...]) -> Callable[[object], object]:
+    def check(got: object) -> object:
+        if not isinstance(got, str) or got not in known:
+            raise SpecError(f"study.{field}: expected one of {', '.join(known)}, got {got!r}")
+        return got
+
+    return check
+
+
 @value("study")
 class Study:
     """What to train and what to try.
@@ -74,6 +83,9 @@ class Study:
     ``lrs`` and ``seeds`` take what a person writes (`parse_rates`, `parse_seeds`); ``seeds=3`` means 0, 1, 2.
     ``epochs`` is the horizon and ``evaluate_every`` the distance between evaluations, both in epochs and both may be
     fractions. ``holdout`` keeps that many training examples for choosing; the validation data become the test set.
+    ``select`` says which evaluation is a trial's score: the ``last`` one up to the horizon, or the ``best``. ``keep`` says
+    whose weights stay on disk once all is trained: of ``all`` trials (which can then be extended), of those at the
+    recommended rate (``best``), or of ``none``.
     Raises `SpecError` for anything that cannot be.
     """
 
@@ -87,10 +99,20 @@ class Study:
     epochs: Annotated[float, BeforeValidator(_epochs)]
     evaluate_every: Annotated[float, BeforeValidator(lambda got: number("study.evaluate_every", got))] = 1.0
     holdout: Annotated[int, BeforeValidator(_holdout)] = 0
+    select: Annotated[Literal["last", "best"], BeforeValidator(_one_of("select", ("last", "best")))] = "last"
+    keep: Annotated[Literal["all", "best", "none"], BeforeValidator(_one_of("keep", ("all", "best", "none")))] = "all"
     expect: Annotated[dict[float, Expectation], BeforeValidator(parse_expectations)] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
         builtin = isinstance(self.task, str)
+        if isinstance(self.task, Task) and self.task.makes_batches:
+            made, size = self.task.batch_size, self.recipe.batch_size
+            if size not in (Recipe().batch_size, made):  # the usual size is what nobody said
+                raise SpecError(
+                    f"study.recipe.batch_size: the training data come in batches of their own ({made or 'varying'}), got {size}; "
+                    "leave it out"
+                )
+            object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, batch_size=made))
         if not builtin and self.task_options:
             raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
         object.__setattr__(self, "name", self.name or (self.task if builtin else self.task.name))
@@ -159,13 +181,15 @@ class Study:
             "name": self.name,
             "task": self.task_name,
             "task_options": self.task_options,
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": {**dataclasses.asdict(self.recipe), "optimizer": self.recipe.optimizer_name},
             "objective": dataclasses.asdict(self.objective),
             "lrs": list(self.lrs),
             "seeds": list(self.seeds),
             "epochs": self.epochs,
             "evaluate_every": self.evaluate_every,
             "holdout": self.holdout,
+            "select": self.select,
+            "keep": self.keep,
             "expect": {repr(lr): what.to_dict() for lr, what in self.expect.items()},
         }
 

@@ -203,6 +203,15 @@ class Writer:
                 "INSERT OR REPLACE INTO analysis SELECT 1, revision, ?, ? FROM study", (version, _json(analysis))
             )
 
+    def let_go(self, trials: Iterable[StoredTrial]) -> None:
+        """Remove the weights of trials; they can then be read and judged, but not carried on."""
+        gone = [trial for trial in trials if trial.checkpoint is not None]
+        if not gone:
+            return
+        with self._transaction() as db:
+            db.executemany("UPDATE trials SET checkpoint = NULL WHERE id = ?", [(trial.id,) for trial in gone])
+        self._sweep()
+
     def load_checkpoint(self, trial: StoredTrial) -> bytes | None:
         """Return the trial's last checkpoint, None before the first. Raises `StoreError`, naming a file that is gone."""
         if trial.checkpoint is None:
@@ -269,6 +278,8 @@ class Writer:
         for path in root.glob("*/*") if root.is_dir() else ():
             if path.is_file() and path.relative_to(root).as_posix() not in named:
                 path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # other files are in it
+                    path.parent.rmdir()
 
     def _remove_made(self) -> None:
         for folder in reversed(self._made):

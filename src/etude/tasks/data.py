@@ -1,105 +1,220 @@
-"""Data held in memory: `Resident`, with batches whose order is counted from (seed, epoch).
+"""Data held in memory, `Resident`, and the border at which all kinds of data are told apart.
 
-B batch, N examples.
+All data have the shape of `Data`: batches whose order is counted from (seed, epoch). B batch, N examples.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from etude import counted
 from etude.errors import SpecError
+from etude.tasks import tree
+from etude.tasks.tree import Tree
 
-Batch = tuple[Tensor, Tensor]
+# Seeds all generators before batch i of an epoch is read; None is the epoch as a whole. Returns the seed.
+Reseed = Callable[[int | None], int]
+
+
+class Data(Protocol):
+    """What a session reads its batches from."""
+
+    @property
+    def seekable(self) -> bool:
+        """Whether batch ``start`` can be read without those before it."""
+
+    @property
+    def is_still(self) -> bool:
+        """Whether reading draws no random numbers."""
+
+    @property
+    def examples(self) -> int | None:
+        """How many examples there are, None where that is not known."""
+
+    def n_batches(self, batch_size: int) -> int:
+        """Batches in an epoch."""
+
+    def batches(self, batch_size: int, seed: int, epoch: int, start: int, reseed: Reseed) -> Iterator[Tree]:
+        """Yield the batches of ``epoch`` (from 0) in the order of (seed, epoch), from batch ``start`` on."""
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tree, int | None]]:
+        """Yield all examples once, as they are stored, in batches, each with its number of examples where that is known."""
+
+    def to(self, device: torch.device) -> Data:
+        """Return the same data, its batches on ``device``."""
+
+    def split(self, count: int) -> tuple[Data, Data]:
+        """Return (all but ``count``, ``count``) examples: the same draw every time, order kept within each part."""
+
+    def digest(self) -> str:
+        """Return a digest by which other data are noticed."""
+
+
+def order(n: int, seed: int, epoch: int) -> Tensor:
+    """Return the order of ``n`` examples in an epoch, shape (N,): the same for every rate of a seed."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(counted.derive(counted.ORDER, seed, epoch)))
+
+
+def draw(n: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return the indexes of (all but ``count``, ``count``) of ``n`` examples, each ascending; the same every time."""
+    order_N = torch.randperm(n, generator=torch.Generator().manual_seed(counted.derive(counted.HOLDOUT)))
+    return order_N[count:].sort().values, order_N[:count].sort().values
 
 
 @dataclass(frozen=True)
 class Resident:
     """``inputs`` (N, …) and ``targets`` (N, …), kept as they are stored (images as ``uint8``).
 
-    ``prepare`` turns a batch of inputs, as stored, into what the model takes: (B, …) to (B, …).
+    A batch is the pair (inputs, targets). ``inputs`` may be a tuple or dict of tensors, and without ``targets`` it is the
+    batch alone: ``Resident({"input_ids": …, "labels": …})`` gives dicts. ``prepare`` turns the inputs of a batch, as
+    stored, into what the model takes: (B, …) to (B, …).
     """
 
-    inputs: Tensor
-    targets: Tensor
-    prepare: Callable[[Tensor], Tensor] | None = None
+    inputs: Tree
+    targets: Tree = None
+    prepare: Callable[[Tree], Tree] | None = None
+
+    seekable = is_still = True
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self._first)
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+        return len(self)
+
+    @property
+    def _first(self) -> Tensor:
+        return next(leaf for leaf in tree.leaves(self.inputs) if isinstance(leaf, Tensor))
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory that the tensors take."""
+        tensors = [leaf for leaf in tree.leaves((self.inputs, self.targets)) if isinstance(leaf, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def n_batches(self, batch_size: int) -> int:
         """Batches in an epoch; the last one may be short."""
         return -(-len(self) // batch_size)
 
-    def batches(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, seed: int, epoch: int, start: int = 0, reseed: Reseed | None = None
+    ) -> Iterator[Tree]:
         """Yield the batches of ``epoch`` (from 0) in the order of (seed, epoch), from batch ``start`` on."""
-        generator = torch.Generator().manual_seed(counted.derive(counted.ORDER, seed, epoch))
-        order_N = torch.randperm(len(self), generator=generator).to(self.inputs.device)
+        del reseed  # nothing is drawn here
+        order_N = order(len(self), seed, epoch).to(self._first.device)
         for index_B in torch.split(order_N, batch_size)[start:]:
-            yield self._prepared(self.inputs[index_B]), self.targets[index_B]
+            yield self._batch(index_B)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tree, int]]:
         """Yield all examples once, as they are stored."""
-        for inputs, targets in zip(
-            torch.split(self.inputs, batch_size), torch.split(self.targets, batch_size), strict=True
-        ):
-            yield self._prepared(inputs), targets
+        for begin in range(0, len(self), batch_size):
+            end = min(begin + batch_size, len(self))
+            yield self._batch(slice(begin, end)), end - begin
 
-    def _prepared(self, inputs: Tensor) -> Tensor:
-        return inputs if self.prepare is None else self.prepare(inputs)
+    def _batch(self, index_B: Tensor | slice) -> Tree:
+        inputs = tree.map_tensors(self.inputs, lambda column: column[index_B])
+        if self.prepare is not None:
+            inputs = self.prepare(inputs)
+        if self.targets is None:
+            return inputs
+        return inputs, tree.map_tensors(self.targets, lambda column: column[index_B])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Resident:
+        """Return the same with ``change`` done to each column."""
+        return Resident(tree.map_tensors(self.inputs, change), tree.map_tensors(self.targets, change), self.prepare)
 
     def split(self, count: int) -> tuple[Resident, Resident]:
         """Return (all but ``count``, ``count``) examples: the same draw every time, order kept within each part."""
-        generator = torch.Generator().manual_seed(counted.derive(counted.HOLDOUT))
-        order_N = torch.randperm(len(self), generator=generator)
-        held, kept = order_N[:count].sort().values, order_N[count:].sort().values
-        return (
-            Resident(self.inputs[kept], self.targets[kept], self.prepare),
-            Resident(self.inputs[held], self.targets[held], self.prepare),
-        )
+        kept, held = draw(len(self), count)
+        return self.map(lambda column: column[kept]), self.map(lambda column: column[held])
 
     def to(self, device: torch.device) -> Resident:
         """Return the same data on ``device``."""
-        return Resident(self.inputs.to(device), self.targets.to(device), self.prepare)
+        return self.map(lambda column: column.to(device))
 
     def digest(self) -> str:
         """Return a digest of all values, shapes and types: another file or another preprocessing is noticed."""
         hashed = hashlib.blake2b(digest_size=16)
-        for tensor in (self.inputs, self.targets):
-            hashed.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-            hashed.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+        for leaf in tree.leaves((self.inputs, self.targets)):
+            if isinstance(leaf, Tensor):
+                hashed.update(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
+                hashed.update(leaf.cpu().contiguous().view(torch.uint8).numpy().data)
         return hashed.hexdigest()
 
-
-def as_resident(data: Any, field: str) -> Resident:
-    """Make data resident. Raises `SpecError`, naming ``field``, for what is no pair of tensors or arrays of one length."""
-    if isinstance(data, Resident):
-        resident = data
-    else:
-        pair = data.tensors if isinstance(data, TensorDataset) else data
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise SpecError(
-                f"{field}: expected a pair (inputs, targets) of tensors or arrays, got {type(data).__name__}; "
-                "stack a dataset into two tensors first"
+    def check(self, field: str) -> Resident:
+        """Return the data. Raises `SpecError`, naming ``field``, where the columns are not of one length, or empty."""
+        columns = [leaf for leaf in tree.leaves((self.inputs, self.targets)) if leaf is not None]
+        for column in columns:
+            if not isinstance(column, Tensor):
+                raise SpecError(f"{field}: expected tensors in a Resident, got {type(column).__name__}")
+        shapes = [tuple(column.shape) for column in columns]
+        if not shapes:
+            raise SpecError(f"{field}: expected at least one tensor, got none")
+        if not all(shapes) or len({shape[0] for shape in shapes}) > 1:
+            what = (
+                "as many targets as inputs"
+                if len(shapes) == 2 and self.targets is not None
+                else "columns of one length"
             )
-        inputs, targets = (_as_tensor(part, f"{field}[{i}]") for i, part in enumerate(pair))
-        resident = Resident(inputs, targets)
-    if not resident.inputs.ndim or not resident.targets.ndim or len(resident.inputs) != len(resident.targets):
+            raise SpecError(
+                f"{field}: expected {what} along the first axis, got shapes {' and '.join(map(str, shapes))}"
+            )
+        if not shapes[0][0]:
+            raise SpecError(f"{field}: expected at least one example, got none")
+        return self
+
+
+def as_data(data: Any, field: str) -> Data:
+    """Tell what kind of data it is; nothing is read yet. Raises `SpecError`, naming ``field``, for what is none.
+
+    Tensors and arrays, in a pair (inputs, targets), a longer tuple or a dict, and `TensorDataset` become `Resident`; what
+    has a length and is indexed becomes `Examples` (made resident later where that can be); a `DataLoader`, an
+    `IterableDataset` and whatever else can be iterated again and again become a `Stream`.
+    """
+    from etude.tasks.stream import Examples, Stream
+
+    if isinstance(data, Resident):
+        return data.check(field)
+    if isinstance(data, Examples | Stream):
+        return data
+    if isinstance(data, TensorDataset):
+        data = tuple(data.tensors)
+    if isinstance(data, tuple) or _is_pair_of_columns(data):
+        columns = tuple(_as_tensor(part, f"{field}[{i}]") for i, part in enumerate(data))
+        if len(columns) == 1:
+            return Resident(columns[0]).check(field)
+        return (Resident(*columns) if len(columns) == 2 else Resident(columns)).check(field)
+    if isinstance(data, Mapping):
+        return Resident({name: _as_tensor(part, f"{field}[{name!r}]") for name, part in data.items()}).check(field)
+    if isinstance(data, DataLoader | IterableDataset):
+        return Stream(data)
+    if isinstance(data, Tensor | np.ndarray):
         raise SpecError(
-            f"{field}: expected as many targets as inputs along the first axis, got shapes "
-            f"{tuple(resident.inputs.shape)} and {tuple(resident.targets.shape)}"
+            f"{field}: expected (inputs, targets), got one {type(data).__name__}; for a model that needs no targets give "
+            "etude.Resident(inputs) and a step"
         )
-    if not len(resident):
-        raise SpecError(f"{field}: expected at least one example, got none")
-    return resident
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes):
+        return Examples(data)
+    if hasattr(data, "__iter__") and not isinstance(data, str | bytes):
+        return Stream(data)
+    raise SpecError(
+        f"{field}: expected a pair (inputs, targets) of tensors or arrays, a dict of them, a Dataset, a DataLoader or an "
+        f"IterableDataset, got {type(data).__name__}"
+    )
+
+
+def _is_pair_of_columns(data: Any) -> bool:
+    return isinstance(data, list) and len(data) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in data)
 
 
 def _as_tensor(part: Any, field: str) -> Tensor:
