@@ -14,6 +14,7 @@ NAMES = [
     "Recipe",
     "Resident",
     "Result",
+    "Stream",
     "Study",
     "Task",
     "compare",

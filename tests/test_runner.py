@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import etude
-from etude import runner, store
+from etude import preparation, runner, store
 from etude.spec.trial import Trial
 
 DIGITS = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=2)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from etude.spec.study import Study
     from etude.tasks import metrics
     from etude.tasks.data import Resident
+    from etude.tasks.stream import Stream
     from etude.tasks.task import Task
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "Recipe": "etude.spec.recipe",
     "Resident": "etude.tasks.data",
     "Result": "etude.result",
+    "Stream": "etude.tasks.stream",
     "Study": "etude.spec.study",
     "Task": "etude.tasks.task",
     "compare": "etude.comparison",
@@ -43,6 +45,7 @@ __all__ = [
     "Recipe",
     "Resident",
     "Result",
+    "Stream",
     "Study",
     "Task",
     "compare",

@@ -52,7 +52,9 @@ Average = Annotated[str | None, typer.Option(help="Weights that are evaluated: n
 AverageDecay = Annotated[str | None, typer.Option(help="What a step leaves of the ema.")]
 AverageStart = Annotated[str | None, typer.Option(help="Epochs after which averaging begins.")]
 Select = Annotated[str | None, typer.Option(help="A trial's score: its last evaluation, or its best.")]
-Keep = Annotated[str | None, typer.Option(help="Whose weights stay on disk: all, best (the recommended rate's) or none.")]
+Keep = Annotated[
+    str | None, typer.Option(help="Whose weights stay on disk: all, best (the recommended rate's) or none.")
+]
 Holdout = Annotated[
     str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")
 ]

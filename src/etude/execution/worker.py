@@ -27,6 +27,9 @@ def prepare(threads: int) -> None:
     """Set the process up: Ctrl-C is the parent's affair, and a worker does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    if "fork" in multiprocessing.get_all_start_methods():
+        # For a DataLoader's own workers: as in a script, what they read need not be picklable.
+        multiprocessing.set_start_method("fork", force=True)
     quiet_allocator()
     torch.set_num_threads(threads)
 
