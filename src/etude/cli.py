@@ -110,6 +110,11 @@ def resume(
             f"{directory}: its task {stored.study['task']!r} is Python code of your own; run your script again, "
             f"study.run({str(directory)!r}) goes on where it stopped"
         )
+    if "made" in (stored.stored.identity.get("recipe") or {}):
+        raise SpecError(
+            f"{directory}: its optimizer {stored.study['recipe']['optimizer']!r} is Python code of your own; run your script "
+            f"again, study.run({str(directory)!r}) goes on where it stopped"
+        )
     table = {**stored.study, "epochs": stored.horizon}
     extended = any(given is not None for given in (lrs, seeds, epochs)) or not stored.stored.trials
     if lrs is not None:

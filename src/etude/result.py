@@ -195,7 +195,10 @@ class Result:
         recipe = self.study.get("recipe") or {}
         if self.imported is not None or recipe.get("optimizer") != "adamw":
             return None
-        return float((recipe.get("optimizer_options") or {}).get("weight_decay", ADAMW_DECAY))
+        said = recipe.get("weight_decay")
+        if said is None:
+            said = (recipe.get("optimizer_options") or {}).get("weight_decay", ADAMW_DECAY)
+        return float(said)
 
     def _curves(self) -> list[Any]:
         import numpy as np
@@ -319,7 +322,8 @@ class Result:
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
         seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
         wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
-        if self.stored.identity["task"]["built_in"]:
+        identity = self.stored.identity
+        if identity["task"]["built_in"] and "made" not in (identity.get("recipe") or {}):
             words = ["etude", "resume", str(self.directory)]
             words += ["--lrs", lrs] if lrs else []
             words += ["--seeds", wanted] if more else []

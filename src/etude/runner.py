@@ -208,7 +208,7 @@ def _train(writer: Writer, prepared: Prepared, executor: Executor | None, on_eve
 
 
 def _stopped(prepared: Prepared, executor: str, workers: int | None, device: str) -> str:
-    if isinstance(prepared.study.task, str):
+    if isinstance(prepared.study.task, str) and isinstance(prepared.study.recipe.optimizer, str):
         words = ["etude", "resume", str(prepared.directory)]
         words += ["--executor", executor] if executor != "auto" else []
         words += ["--workers", str(workers)] if workers is not None else []

@@ -113,6 +113,15 @@ class Study:
                     "leave it out"
                 )
             object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, batch_size=made))
+        elif self.recipe.batch_size is None:
+            raise SpecError(
+                "study.recipe.batch_size: expected a number of examples, got None, which is for data that come in batches"
+            )
+        if self.recipe.average != "none" and self.recipe.average_start >= self.epochs:
+            raise SpecError(
+                f"study.recipe.average_start: expected fewer than the study's {self.epochs:g} epochs, got "
+                f"{self.recipe.average_start:g}, so nothing would be averaged"
+            )
         if not builtin and self.task_options:
             raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
         object.__setattr__(self, "name", self.name or (self.task if builtin else self.task.name))
@@ -181,7 +190,7 @@ class Study:
             "name": self.name,
             "task": self.task_name,
             "task_options": self.task_options,
-            "recipe": {**dataclasses.asdict(self.recipe), "optimizer": self.recipe.optimizer_name},
+            "recipe": self.recipe.to_dict(),
             "objective": dataclasses.asdict(self.objective),
             "lrs": list(self.lrs),
             "seeds": list(self.seeds),
