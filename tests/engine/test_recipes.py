@@ -11,6 +11,7 @@ from loops import TRIAL, N, batches, fresh, holds_the_law, make_setup, make_task
 from torch import nn
 
 import etude
+from etude.engine import rehearsal
 from etude.engine.session import Session
 from etude.errors import SpecError
 from etude.spec.trial import Trial
@@ -229,15 +230,19 @@ def test_evaluations_leave_no_trace_in_what_is_trained(recipe):
 
 def test_a_checkpoint_right_after_an_evaluation_has_the_weights_that_are_trained():
     setup = make_setup({"optimizer": "adamwschedulefree"}, evaluate_every=RARELY)
-    whole = Session.open(setup, TRIAL).run(12)
-    session = Session.open(setup, TRIAL)
-    session.run(7)
-    before = session.evaluate(session.val, "val_")
-    checkpoint = session.checkpoint()
-    opened = Session.open(setup, TRIAL, checkpoint)
-    assert opened.evaluate(opened.val, "val_") == before
-    np.testing.assert_array_equal(opened.run(12).loss, whole.loss[7:])
-    np.testing.assert_array_equal(session.run(12).loss, whole.loss[7:])
+    whole = Session.open(setup, TRIAL).run(20)
+    session, losses = Session.open(setup, TRIAL), []
+    for step in range(1, 21):
+        losses += [*session.run(step).loss]
+        before = session.evaluate(session.val, "val_")
+        session = Session.open(setup, TRIAL, session.checkpoint())
+        assert session.evaluate(session.val, "val_") == before
+    np.testing.assert_array_equal(losses, whole.loss)
+
+
+def test_a_rehearsal_reads_four_batches_however_many_are_accumulated():
+    reading, _ = rehearsal.read(make_setup({"accumulate": 7}), TRIAL)
+    assert len(reading.batches) == 4
 
 
 def test_prodigy_equals_the_plain_loop_bit_for_bit():

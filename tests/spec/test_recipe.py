@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,8 @@ import etude
 from etude.errors import SpecError
 from etude.spec.recipe import ELSEWHERE, OPTIMIZERS, Recipe
 from etude.spec.study import Study
+
+HOW_TO = (Path(__file__).parents[2] / "docs/howto/recipes.md").read_text(encoding="utf-8")
 
 EVERYTHING = {
     "optimizer": "adamw", "optimizer_options": {"betas": [0.8, 0.9]}, "weight_decay": 0.1, "schedule": "cosine",
@@ -198,3 +203,42 @@ def test_the_weight_decay_that_is_told_is_the_recipes(tmp_path):
     for i, recipe in enumerate(({"weight_decay": 0.25}, {"optimizer_options": {"weight_decay": 0.25}})):
         made = study(task="quadratic", recipe={"optimizer": "adamw", "batch_size": 10, **recipe})
         assert made.run(tmp_path / str(i), executor="inline")._weight_decay() == 0.25
+
+
+def how_to(language):
+    return re.findall(rf"```{language}\n(.*?)```", HOW_TO, re.DOTALL)
+
+
+def test_the_how_to_names_the_fields_and_what_they_usually_are():
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", HOW_TO, re.MULTILINE))
+    assert {*rows} >= {*EVERYTHING}
+    for name, usual in rows.items():
+        default = getattr(Recipe(), name)
+        in_words = f"{default:g}" if isinstance(default, int | float) else f"`{default}`" if default else "none"
+        assert usual == ("the optimizer's own" if name == "weight_decay" else in_words), name
+
+
+def test_the_study_file_of_the_how_to_is_read(tmp_path):
+    (text,) = how_to("toml")
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    assert Study.from_toml(path).recipe.optimizer_options == {"momentum": 0.9, "nesterov": True}
+
+
+def test_the_commands_of_the_how_to_are_taken(etude_command):
+    (block,) = how_to("console")
+    for line in block.splitlines():
+        words = shlex.split(line.removeprefix("$ etude "))
+        said = etude_command(*words, "--epochs", "1", "--executor", "inline", "--dry-run")
+        assert (said.status, said.err) == (0, ""), line
+
+
+def test_the_code_of_the_how_to_trains(tmp_path):
+    (code,) = how_to("python")
+    made = {}
+    exec(compile(code, "recipes.md", "exec"), made)
+    for name in ("grouped", "own"):
+        result = made[name].replace(epochs=1).run(tmp_path / name, executor="inline")
+        assert result.counts == {"completed": 2}
+    groups = etude.Result.load(tmp_path / "grouped").stored.identity["recipe"]["made"]["groups"]
+    assert [group["rate"] for group in groups] == [1.0, 0.1]

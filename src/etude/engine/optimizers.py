@@ -116,8 +116,8 @@ def make_optimizer(recipe: Recipe, parameters: Groups, lr: float) -> Optimizer:
     try:
         made = cls(parameters, lr=lr, **options)  # type: ignore[call-arg]
     except Exception as error:  # noqa: BLE001 - betas=[0.9] is an IndexError, and others assert
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SpecError(f"study.recipe: {cls.__name__} refuses its parameters or options: {reason}") from None
+        reason = " ".join(str(error).split())
+        raise SpecError(f"study.recipe: {cls.__name__} refuses its options: {reason}") from None
     return made
 
 
