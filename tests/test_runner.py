@@ -43,15 +43,6 @@ def trained(study, directory, **kwargs):
     return seen, result
 
 
-@pytest.fixture
-def tiny_task():
-    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
-    return etude.Task(
-        model=lambda: nn.Linear(4, 2), train=(x, (x[:, 0] > 0).long()), val=(x, (x[:, 0] > 0).long()),
-        loss=nn.CrossEntropyLoss(), name="tiny",
-    )  # fmt: skip
-
-
 def test_the_same_seed_and_plan_give_the_same_bits_on_every_run_and_executor(tmp_path):
     study = DIGITS.replace(lrs=[1e-3, 1e-2, 0.1])
     study.run(tmp_path / "a", executor="inline")

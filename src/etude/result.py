@@ -21,10 +21,12 @@ from etude.store import Stored, StoredTrial
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas as pd
+    import torch
 
     from etude.columns import Columns
     from etude.importers import Imported
     from etude.spec.objective import Objective
+    from etude.spec.study import Study
 
 ANALYSIS_VERSION = "2"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
@@ -75,17 +77,19 @@ class Result:
     stored: Stored = field(repr=False)
     objective: Mapping[str, Any]
     imported: Imported | None = field(default=None, repr=False)
-    task: Any = field(default=None, repr=False, compare=False)  # what made it, where that is at hand: see `model`
+    made_by: Study | None = field(default=None, repr=False, compare=False)  # the study itself, where it is at hand
 
     @classmethod
-    def load(cls, directory: str | Path, objective: Mapping[str, Any] | None = None, *, task: Any = None) -> Result:
+    def load(
+        cls, directory: str | Path, objective: Mapping[str, Any] | None = None, *, made_by: Study | None = None
+    ) -> Result:
         """Read a run directory. ``objective`` (metric, direction, margin) reads it anew; nothing is trained.
 
         Raises `StoreError` when there is no sound run, `SpecError` for a metric that was not recorded.
         """
         directory = Path(directory)
         stored = store.read(directory)
-        result = cls(directory, stored, objective or stored.study["objective"], task=task)
+        result = cls(directory, stored, objective or stored.study["objective"], made_by=made_by)
         known = {name for trial in stored.trials for e in trial.evaluations for name in e.metrics} | {"train_loss"}
         if known != {"train_loss"} and result.objective["metric"] not in known:
             metric = result.objective["metric"]
@@ -178,6 +182,7 @@ class Result:
             weight_decay=self._weight_decay(),
             steps_per_epoch=None if self.imported is not None else self.steps_per_epoch,
             expected={float(lr): what for lr, what in self.study["expect"].items()},
+            select=self.study.get("select", "last"),
         )
         plain: Mapping[str, Any] = store.plain(made)
         return plain
@@ -195,6 +200,8 @@ class Result:
         recipe = self.study.get("recipe") or {}
         if self.imported is not None or recipe.get("optimizer") != "adamw":
             return None
+        if recipe.get("weight_decay") is not None:
+            return float(recipe["weight_decay"])
         return float((recipe.get("optimizer_options") or {}).get("weight_decay", ADAMW_DECAY))
 
     def _curves(self) -> list[Any]:
@@ -378,6 +385,52 @@ class Result:
         from etude import frames
 
         return frames.rates(self)
+
+    def model(self, *, lr: float, seed: int | None = None, study: Study | None = None) -> torch.nn.Module:
+        """Return the trained module of a trial, on the CPU and in evaluation mode: what was evaluated last, or best.
+
+        ``seed`` may be left out where there is one. A run that was read from a directory and whose task is code of your own
+        needs the ``study`` that trained it: the module is made by its task, and gets the stored weights.
+
+        Raises `SpecError` for a trial that there is not or that has no weights (yet, or any more), `StoreError` where they
+        cannot be read.
+        """
+        from etude.engine import restore
+
+        if self.directory is None:
+            raise SpecError("result.model: these curves were trained elsewhere, and their weights are not here")
+        trial = self._trial(lr, seed)
+        made_by = study or self.made_by
+        if made_by is None:
+            if not self.stored.identity["task"]["built_in"]:
+                raise SpecError(
+                    f"result.model: the task {self.study['task']!r} is code of your own; give the study that trained it: "
+                    f"result.model(lr={lr:g}, seed={trial.seed}, study=study)"
+                )
+            from etude.spec.study import Study
+
+            made_by = Study(**{**self.study, "lrs": [lr], "expect": {}})
+        return restore.trained(made_by, trial, store.read_checkpoint(self.directory, trial))
+
+    def _trial(self, lr: float, seed: int | None) -> StoredTrial:
+        from etude.notation import format_rate
+
+        of_rate = [trial for trial in self.judged if trial.lr == lr]
+        if not of_rate:
+            rates = ", ".join(format_rate(known) for known in sorted({trial.lr for trial in self.judged}))
+            raise SpecError(f"result.model: no trial has the rate {lr:g}; the rates are {rates}")
+        seeds = sorted(trial.seed for trial in of_rate)
+        if seed is None and len(seeds) > 1:
+            raise SpecError(
+                f"result.model: rate {lr:g} has several seeds ({', '.join(map(str, seeds))}); say which: seed="
+            )
+        found = [trial for trial in of_rate if seed in (None, trial.seed)]
+        if not found:
+            raise SpecError(f"result.model: rate {lr:g} has no seed {seed}; it has {', '.join(map(str, seeds))}")
+        if found[0].checkpoint is None:
+            why = "its weights were not kept" if found[0].step else "it has not been trained"
+            raise SpecError(f"result.model: rate {lr:g}, seed {found[0].seed}: {why} ({found[0].status})")
+        return found[0]
 
     def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
         """Draw a figure, ``curves`` or ``rates``, on Matplotlib axes (``curves`` takes two) and return them."""

@@ -139,7 +139,7 @@ def run(
             writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
         if result.complete:
             _let_go(writer, study, result)
-    return Result.load(directory, task=study.task)
+    return Result.load(directory, made_by=study)
 
 
 def estimate(

@@ -255,8 +255,7 @@ class Session:
         """Return the model for use, in evaluation mode: averaged, or with the weights of the best evaluation."""
         optimizers.set_mode(self.optimizer, "eval")
         if self.best is not None:
-            state.load_model_state(self.model, self.best["model"])
-            return self.model.eval()
+            state.load_model_state(self.evaluated_model, self.best["model"])
         return self.evaluated_model.eval()
 
     def _restore(self, restored: state.State) -> None:

@@ -151,6 +151,17 @@ def read_steps(directory: Path) -> dict[int, dict[str, bytes]]:
     return {trial: {name: b"".join(arrays) for name, arrays in columns.items()} for trial, columns in parts.items()}
 
 
+def read_checkpoint(directory: Path, trial: StoredTrial) -> bytes:
+    """Return a trial's last checkpoint as it is stored, unread. Raises `StoreError`, naming a file that is gone."""
+    path = directory / CHECKPOINTS / str(trial.checkpoint)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"{path}: the checkpoint cannot be read: {error.strerror}; restore it, or run into another directory"
+        ) from None
+
+
 def runs(root: Path) -> list[Path]:
     """Return the run directories below ``root``, the one written to last first."""
     if not root.is_dir():

@@ -26,6 +26,7 @@ from etude.store.reading import (
     exists,
     finite,
     plain,
+    read_checkpoint,
     read_if_any,
 )
 
@@ -214,15 +215,7 @@ class Writer:
 
     def load_checkpoint(self, trial: StoredTrial) -> bytes | None:
         """Return the trial's last checkpoint, None before the first. Raises `StoreError`, naming a file that is gone."""
-        if trial.checkpoint is None:
-            return None
-        path = self.directory / CHECKPOINTS / trial.checkpoint
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise StoreError(
-                f"{path}: the checkpoint cannot be read: {error.strerror}; restore it, or run into another directory"
-            ) from None
+        return None if trial.checkpoint is None else read_checkpoint(self.directory, trial)
 
     def _connect(self) -> None:
         try:
