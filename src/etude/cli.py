@@ -30,7 +30,8 @@ app = typer.Typer(
 OPTIONS = {
     "lrs": "lrs", "seeds": "seeds", "epochs": "epochs", "evaluate_every": "evaluate_every", "holdout": "holdout",
     "objective": "objective", "task_options": "task_options", "optimizer": "recipe.optimizer",
-    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule", "batch_size": "recipe.batch_size",
+    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule",
+    "schedule_options": "recipe.schedule_options", "warmup": "recipe.warmup", "batch_size": "recipe.batch_size",
 }  # fmt: skip
 
 Lrs = Annotated[str | None, typer.Option(help="Learning rates: 1e-4,1e-3,1e-2 or LOW..HIGH/COUNT, log-spaced.")]
@@ -40,7 +41,12 @@ EvaluateEvery = Annotated[str | None, typer.Option(help="Epochs between evaluati
 BatchSize = Annotated[str | None, typer.Option(help="Examples in a batch.")]
 Optimizer = Annotated[str | None, typer.Option(help="A class of torch.optim: adam, adamw, sgd, …")]
 OptimizerOptions = Annotated[str | None, typer.Option(help="momentum=0.9,nesterov=true")]
-Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine; the study's rate is the peak.")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(help="constant, linear, cosine, one-cycle, step, exponential or wsd; the study's rate is the peak."),
+]
+ScheduleOptions = Annotated[str | None, typer.Option(help="every=2,factor=0.5 of step; decay=0.1 of wsd; …")]
+Warmup = Annotated[str | None, typer.Option(help="Epochs, '500 steps', or '5%' of the horizon, linear to the peak.")]
 Holdout = Annotated[
     str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")
 ]
@@ -65,7 +71,8 @@ Run = Annotated[
 def run(
     study: StudyArgument = None,
     lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
-    optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
+    optimizer_options: OptimizerOptions = None, schedule: Schedule = None,
+    schedule_options: ScheduleOptions = None, warmup: Warmup = None, holdout: Holdout = None,
     evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
     executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto", out: Out = None,
     quiet: Quiet = False, dry_run: DryRun = False,
@@ -88,6 +95,11 @@ def resume(
 
     directory = _latest(run)
     stored = Result.load(directory)
+    if "schedule_samples" in stored.study:
+        raise SpecError(
+            f"{directory}: its schedule {stored.study['recipe']['schedule']} is Python code of your own; run your script "
+            f"again, study.run({str(directory)!r}) goes on where it stopped"
+        )
     if not stored.stored.identity["task"]["built_in"]:
         raise SpecError(
             f"{directory}: its task {stored.study['task']!r} is Python code of your own; run your script again, "
@@ -119,7 +131,7 @@ def show(
 @app.command()
 def plot(
     run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves or rates.")] = "curves",
+    figure: Annotated[str, typer.Option(help="Which figure: curves, rates or schedule.")] = "curves",
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,
@@ -158,7 +170,7 @@ def judge(
     if out is not None:
         from etude.present import figures
 
-        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.FIGURES]
+        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.names(made)]
     _tell(made, as_json)
     if out is not None and not as_json:
         for picture in pictures:
@@ -302,7 +314,8 @@ def _with_options(study: Study, given: dict[str, Any]) -> Study:
     if recipe:
         import dataclasses
 
-        changed = Recipe(**merge_recipe(dataclasses.asdict(study.recipe), recipe))
+        usual = {field.name: getattr(study.recipe, field.name) for field in dataclasses.fields(Recipe)}
+        changed = Recipe(**merge_recipe(usual, recipe))
         if changed != study.recipe:
             changes |= {"recipe": changed, "expect": {}}  # what was expected speaks of another recipe
     return study.replace(**changes) if changes else study

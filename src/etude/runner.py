@@ -146,7 +146,10 @@ def run(
         asked = {} if carry == "unfinished" else dict.fromkeys(study.trials(), study.epochs)
         asked |= {request.trial: request.epochs for request in prepared.requests}
         writer.begin(
-            merged.to_dict(),
+            {
+                **merged.to_dict(),
+                **merged.recipe.samples(prepared.setup.steps_per_epoch, prepared.setup.steps(merged.epochs)),
+            },
             prepared.identity,
             _environment(prepared),
             prepared.seeds,
@@ -209,6 +212,7 @@ def _prepare(study: Study, directory: Path, executor: str, workers: int | None, 
                 where = f"study.expect[{format_rate(lr)}]"
                 raise SpecError(f"{where}: the task records no metric {name!r}{nearest(name, recorded)}")
     setup = Setup(task=task, recipe=study.recipe, evaluate_every=study.evaluate_every, device=device)
+    study.recipe.check(steps_per_epoch=setup.steps_per_epoch, horizon_step=setup.steps(study.epochs))
     stored = store.read_if_any(directory)
     identified = identity.identify(study, task, setup.steps_per_epoch)
     if stored is not None:
@@ -332,7 +336,7 @@ def _notices(prepared: _Prepared) -> list[str]:
         others = {t.horizon for t in prepared.stored.trials if t.horizon != prepared.study.epochs}
         if others and prepared.requests:
             notices.append(
-                f"The {prepared.study.recipe.schedule} schedule depends on the horizon: {prepared.study.epochs:g} epochs "
+                f"The {prepared.study.recipe.horizon_reason} depends on the horizon: {prepared.study.epochs:g} epochs "
                 "are other trials, trained from the start."
             )
     if prepared.identity["task"]["chosen_on_test_set"]:
@@ -379,7 +383,7 @@ def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None
 
 
 def _stopped(prepared: _Prepared, executor: str, workers: int | None, device: str) -> str:
-    if isinstance(prepared.study.task, str):
+    if isinstance(prepared.study.task, str) and isinstance(prepared.study.recipe.schedule, str):
         words = ["etude", "resume", str(prepared.directory)]
         words += ["--executor", executor] if executor != "auto" else []
         words += ["--workers", str(workers)] if workers is not None else []

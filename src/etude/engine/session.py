@@ -24,7 +24,7 @@ from etude.engine.norms import UpdateMeter
 from etude.engine.optimizers import make_optimizer
 from etude.engine.randomness import caller_undisturbed, seed_all
 from etude.errors import SpecError
-from etude.spec.recipe import Recipe, schedule_factor
+from etude.spec.recipe import Recipe
 from etude.spec.trial import Trial
 from etude.tasks.data import Batch, Resident
 from etude.tasks.task import Task
@@ -214,11 +214,13 @@ class Session:
         return loss
 
     def _train_step(self, batch: Batch, records: _Records) -> None:
-        recipe = self.setup.recipe
-        if self.trial.horizon is not None:
-            horizon_step = self.setup.steps(self.trial.horizon)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.trial.lr * schedule_factor(recipe.schedule, self.step + 1, horizon_step)
+        factor = self.setup.recipe.factor(
+            self.step + 1,
+            steps_per_epoch=self.setup.steps_per_epoch,
+            horizon_step=None if self.trial.horizon is None else self.setup.steps(self.trial.horizon),
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.trial.lr * factor
         self.optimizer.zero_grad()
         loss = self._loss(batch)
         value = loss.item()

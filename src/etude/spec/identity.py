@@ -10,6 +10,9 @@ from typing import Any
 
 from etude import tasks
 from etude.errors import MismatchError
+from etude.spec import function
+from etude.spec.recipe import complete
+from etude.spec.schedule import words
 from etude.spec.study import Study, canonical
 from etude.tasks.task import Task
 
@@ -34,7 +37,9 @@ def identify(study: Study, task: Task, steps_per_epoch: int) -> dict[str, Any]:
         "recipe": {
             "optimizer": study.recipe.optimizer,
             "optimizer_options": study.recipe.optimizer_options,
-            "schedule": study.recipe.schedule,
+            "schedule": words(study.recipe.schedule),
+            "schedule_options": study.recipe.schedule_options,
+            "warmup": study.recipe.warmup,
             "batch_size": study.recipe.batch_size,
         },
         "data": {
@@ -45,14 +50,21 @@ def identify(study: Study, task: Task, steps_per_epoch: int) -> dict[str, Any]:
         "evaluate_every": study.evaluate_every,
         "steps_per_epoch": steps_per_epoch,
     }
+    if not isinstance(study.recipe.schedule, str):
+        made["recipe"]["schedule_digest"] = function.digest(study.recipe.schedule, steps_per_epoch)
     parsed: dict[str, Any] = json.loads(canonical(made))
     return parsed
 
 
 def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `MismatchError`, naming all that differs, when the directory holds another study."""
+    was, now = _completed(stored), _completed(asked)
+    if was.get("recipe", {}).get("schedule") != now.get("recipe", {}).get("schedule"):
+        for recipe in (was["recipe"], now["recipe"]):  # of two schedules the options are no further news
+            recipe.pop("schedule_options", None)
+            recipe.pop("schedule_digest", None)
     differences = [
-        f"{name} is {_brief(was)} there and {_brief(now)} here" for name, was, now in _differing("", stored, asked)
+        f"{name} is {_brief(there)} there and {_brief(here)} here" for name, there, here in _differing("", was, now)
     ]
     if differences:
         raise MismatchError(
@@ -77,6 +89,10 @@ def check_fingerprints(directory: Path, stored: Mapping[int, Fingerprint], asked
                 f"{directory}: it holds another study: with seed {seed} the first loss was {known_loss:.6g} and is now "
                 f"{first_loss:.6g} (an edited model, loss or preprocessing); choose another --out"
             )
+
+
+def _completed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, "recipe": complete(identity.get("recipe") or {})}
 
 
 def _differing(prefix: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
