@@ -30,7 +30,8 @@ app = typer.Typer(
 OPTIONS = {
     "lrs": "lrs", "seeds": "seeds", "epochs": "epochs", "evaluate_every": "evaluate_every", "holdout": "holdout",
     "objective": "objective", "task_options": "task_options", "optimizer": "recipe.optimizer",
-    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule", "batch_size": "recipe.batch_size",
+    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule",
+    "schedule_options": "recipe.schedule_options", "warmup": "recipe.warmup", "batch_size": "recipe.batch_size",
     "weight_decay": "recipe.weight_decay", "accumulate": "recipe.accumulate", "clip_norm": "recipe.clip_norm",
     "precision": "recipe.precision", "average": "recipe.average", "average_decay": "recipe.average_decay",
     "average_start": "recipe.average_start", "select": "select", "keep": "keep",
@@ -43,7 +44,12 @@ EvaluateEvery = Annotated[str | None, typer.Option(help="Epochs between evaluati
 BatchSize = Annotated[str | None, typer.Option(help="Examples in a batch.")]
 Optimizer = Annotated[str | None, typer.Option(help="A class of torch.optim: adam, adamw, sgd, …")]
 OptimizerOptions = Annotated[str | None, typer.Option(help="momentum=0.9,nesterov=true")]
-Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine; the study's rate is the peak.")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(help="constant, linear, cosine, one-cycle, step, exponential or wsd; the study's rate is the peak."),
+]
+ScheduleOptions = Annotated[str | None, typer.Option(help="every=2,factor=0.5 of step; decay=0.1 of wsd; …")]
+Warmup = Annotated[str | None, typer.Option(help="Epochs, '500 steps', or '5%' of the horizon, linear to the peak.")]
 WeightDecay = Annotated[str | None, typer.Option(help="The optimizer's weight decay.")]
 Accumulate = Annotated[str | None, typer.Option(help="Batches whose gradients make one optimizer step.")]
 ClipNorm = Annotated[str | None, typer.Option(help="Bound on the gradient's norm over all parameters.")]
@@ -79,7 +85,8 @@ Run = Annotated[
 def run(
     study: StudyArgument = None,
     lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
-    optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
+    optimizer_options: OptimizerOptions = None, schedule: Schedule = None,
+    schedule_options: ScheduleOptions = None, warmup: Warmup = None, holdout: Holdout = None,
     evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
     weight_decay: WeightDecay = None, accumulate: Accumulate = None, clip_norm: ClipNorm = None,
     precision: Precision = None, average: Average = None, average_decay: AverageDecay = None,
@@ -105,6 +112,11 @@ def resume(
 
     directory = _latest(run)
     stored = Result.load(directory)
+    if "schedule_samples" in stored.study:
+        raise SpecError(
+            f"{directory}: its schedule {stored.study['recipe']['schedule']} is Python code of your own; run your script "
+            f"again, study.run({str(directory)!r}) goes on where it stopped"
+        )
     if not stored.stored.identity["task"]["built_in"]:
         raise SpecError(
             f"{directory}: its task {stored.study['task']!r} is Python code of your own; run your script again, "
@@ -136,7 +148,7 @@ def show(
 @app.command()
 def plot(
     run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves or rates.")] = "curves",
+    figure: Annotated[str, typer.Option(help="Which figure: curves, rates or schedule.")] = "curves",
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,
@@ -175,7 +187,7 @@ def judge(
     if out is not None:
         from etude.present import figures
 
-        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.FIGURES]
+        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.names(made)]
     _tell(made, as_json)
     if out is not None and not as_json:
         for picture in pictures:
@@ -319,7 +331,8 @@ def _with_options(study: Study, given: dict[str, Any]) -> Study:
     if recipe:
         import dataclasses
 
-        changed = Recipe(**merge_recipe(dataclasses.asdict(study.recipe), recipe))
+        usual = {field.name: getattr(study.recipe, field.name) for field in dataclasses.fields(Recipe)}
+        changed = Recipe(**merge_recipe(usual, recipe))
         if changed != study.recipe:
             changes |= {"recipe": changed, "expect": {}}  # what was expected speaks of another recipe
     return study.replace(**changes) if changes else study

@@ -14,6 +14,7 @@ from etude import store
 from etude.errors import SpecError
 from etude.result import Result
 from etude.spec.objective import Objective, parse_objective
+from etude.spec.recipe import complete
 
 if TYPE_CHECKING:
     from etude.analysis.compare import PairReading, Run, RunReading
@@ -157,7 +158,7 @@ def _differences(names: Sequence[str], results: Sequence[Result]) -> Iterator[st
         "task": [result.study.get("task") for result in results],
         "epochs": [result.horizon for result in results],
     }
-    recipes = [result.study.get("recipe") or {} for result in results]
+    recipes = [complete(result.study.get("recipe") or {}) for result in results]
     for key in sorted({key for recipe in recipes for key in recipe}):
         fields[f"recipe.{key}"] = [recipe.get(key) for recipe in recipes]
     for what, values in fields.items():

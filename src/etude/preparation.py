@@ -78,6 +78,10 @@ class Prepared:
             expect=study.expect or stored["expect"],
         )
 
+    def samples(self) -> dict[str, Any]:
+        """Return what the store needs to draw a schedule of the caller's own."""
+        return self.merged.recipe.samples(self.setup.steps_per_epoch, self.setup.steps(self.merged.epochs))
+
     def environment(self) -> dict[str, Any]:
         """Versions, machine, and how it is used: what may change the bits of a curve."""
         import numpy as np
@@ -129,6 +133,7 @@ def prepare(study: Study, directory: Path, executor: str, workers: int | None, d
     try:
         setup, about_data = rehearsal.settle(setup)
         _check_batch_size(study, setup)
+        study.recipe.check(steps_per_epoch=setup.steps_per_epoch, horizon_step=setup.steps(study.epochs))
         rehearsal.check_factory(setup, trials[0])
         reading, about_reading = rehearsal.read(setup, trials[0])
         setup = _with_layout(dataclasses.replace(setup, resume=reading.resume), trials[0], reading.batches[0])
@@ -264,7 +269,7 @@ def _notices(prepared: Prepared) -> list[str]:
         others = {t.horizon for t in prepared.stored.trials if t.horizon != prepared.study.epochs}
         if others and prepared.requests:
             notices.append(
-                f"The {prepared.study.recipe.schedule} schedule depends on the horizon: {prepared.study.epochs:g} epochs "
+                f"The {prepared.study.recipe.horizon_reason} depends on the horizon: {prepared.study.epochs:g} epochs "
                 "are other trials, trained from the start."
             )
     if prepared.identity["task"]["chosen_on_test_set"]:

@@ -326,7 +326,7 @@ class Result:
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
         seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
         wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
-        if self.stored.identity["task"]["built_in"]:
+        if self.stored.identity["task"]["built_in"] and "schedule_samples" not in self.study:
             words = ["etude", "resume", str(self.directory)]
             words += ["--lrs", lrs] if lrs else []
             words += ["--seeds", wanted] if more else []
@@ -433,7 +433,7 @@ class Result:
         return found[0]
 
     def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
-        """Draw a figure, ``curves`` or ``rates``, on Matplotlib axes (``curves`` takes two) and return them."""
+        """Draw a figure, ``curves``, ``rates`` or ``schedule``, on Matplotlib axes (``curves`` takes two) and return them."""
         from etude.present import figures
 
         return figures.plot(self, figure, ax)

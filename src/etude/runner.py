@@ -119,7 +119,7 @@ def run(
         asked = {} if carry == "unfinished" else dict.fromkeys(study.trials(), study.epochs)
         asked |= {request.trial: request.epochs for request in prepared.requests}
         writer.begin(
-            prepared.merged.to_dict(),
+            {**prepared.merged.to_dict(), **prepared.samples()},
             prepared.identity,
             prepared.environment(),
             prepared.seeds,
@@ -208,7 +208,7 @@ def _train(writer: Writer, prepared: Prepared, executor: Executor | None, on_eve
 
 
 def _stopped(prepared: Prepared, executor: str, workers: int | None, device: str) -> str:
-    if isinstance(prepared.study.task, str):
+    if isinstance(prepared.study.task, str) and prepared.study.recipe.is_named:
         words = ["etude", "resume", str(prepared.directory)]
         words += ["--executor", executor] if executor != "auto" else []
         words += ["--workers", str(workers)] if workers is not None else []

@@ -363,7 +363,7 @@ class Session:
 
     def _set_rates(self) -> None:
         recipe = self.setup.recipe
-        if recipe.schedule == "constant":
+        if recipe.schedule == "constant" and not recipe.warmup:
             return  # what an optimizer does to its own rates stays
         horizon_step = None if self.trial.horizon is None else self.setup.steps(self.trial.horizon)
         factor = recipe.factor(self.step + 1, steps_per_epoch=self.setup.steps_per_epoch, horizon_step=horizon_step)

@@ -18,6 +18,7 @@ from etude.spec.expectation import Expectation, parse_expectations
 from etude.spec.objective import Objective, maximize, minimize, parse_objective
 from etude.spec.rates import Rates, Seeds, parse_rates, parse_seeds
 from etude.spec.recipe import Recipe
+from etude.spec.schedule import parse_schedule
 from etude.spec.trial import Trial
 from etude.spec.value import number, value
 from etude.tasks.task import Task
@@ -181,7 +182,7 @@ class Study:
             "name": self.name,
             "task": self.task_name,
             "task_options": self.task_options,
-            "recipe": {**dataclasses.asdict(self.recipe), "optimizer": self.recipe.optimizer_name},
+            "recipe": self.recipe.to_dict(),
             "objective": dataclasses.asdict(self.objective),
             "lrs": list(self.lrs),
             "seeds": list(self.seeds),
@@ -236,7 +237,7 @@ class Study:
 
 
 def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a given recipe over a task's usual one; another optimizer drops the usual one's options."""
+    """Lay a given recipe over a task's usual one; another optimizer or schedule drops the usual one's options."""
     merged = {**usual, **given}
     if (
         "optimizer" in given
@@ -244,6 +245,12 @@ def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
         and "optimizer_options" not in given
     ):
         merged.pop("optimizer_options", None)
+    if (
+        "schedule" in given
+        and parse_schedule(given["schedule"]) != usual.get("schedule", "constant")
+        and "schedule_options" not in given
+    ):
+        merged.pop("schedule_options", None)
     return merged
 
 
