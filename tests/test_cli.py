@@ -519,7 +519,8 @@ def test_list_of_nothing_says_so(etude_command):
 def test_tasks_lists_the_built_in_ones(etude_command):
     said = etude_command("tasks")
     assert (said.status, said.err) == (0, "")
-    assert [line.split()[0] for line in lines(said.out)[::2]] == ["mnist", "digits", "quadratic"]
+    names = ["mnist", "mnist-mlp", "digits", "diabetes", "charlm", "quadratic", "fashion-mnist", "cifar10"]
+    assert [line.split()[0] for line in lines(said.out)[::2]] == names
     assert "60,000 training and 10,000 validation examples, 206,922 parameters" in said.out
 
 

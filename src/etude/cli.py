@@ -273,13 +273,20 @@ def list_tasks() -> None:
     """List the built-in tasks."""
     from etude import tasks
 
+    width = max(map(len, tasks.BUILT_IN))
     for name in tasks.BUILT_IN:
         module = tasks.module(name)
         facts = module.FACTS
-        print(f"{name:10} {module.SUMMARY}")
-        print(
-            f"{'':10} {facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters"
+        print(f"{name:{width}}  {module.SUMMARY}")
+        said = (
+            f"{facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters"
         )
+        if "epoch_s" in facts:
+            seconds = facts["epoch_s"]
+            said += f"; about {seconds} s an epoch on one core" if seconds >= 1 else "; less than a second an epoch"
+        if "download_mb" in facts:
+            said += f"; downloads {facts['download_mb']} MB, once"
+        print(f"{'':{width}}  {said}")
 
 
 @app.command()

@@ -274,7 +274,7 @@ def _notices(prepared: Prepared) -> list[str]:
             )
     if prepared.identity["task"]["chosen_on_test_set"]:
         notices.append(
-            f"Rates are chosen on {prepared.identity['task']['chosen_on_test_set']}, as the article does; "
+            f"Rates are chosen on {prepared.identity['task']['chosen_on_test_set']}; "
             "--holdout 5000 (with another --out) keeps training images for choosing and the test images for the end."
         )
     loaders = getattr(getattr(prepared.setup.task.train, "source", None), "num_workers", 0)
