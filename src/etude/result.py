@@ -315,8 +315,10 @@ class Result:
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
         seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
         wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
-        if self.stored.identity["task"]["built_in"]:
+        built_in, source = self.stored.identity["task"]["built_in"], self.study.get("source", "")
+        if built_in or source:
             words = ["etude", "resume", str(self.directory)]
+            words += ["--study", source] if not built_in else []
             words += ["--lrs", lrs] if lrs else []
             words += ["--seeds", wanted] if more else []
             return shlex.join(words)

@@ -379,8 +379,10 @@ def _train(writer: Writer, prepared: _Prepared, on_event: Callable[[Event], None
 
 
 def _stopped(prepared: _Prepared, executor: str, workers: int | None, device: str) -> str:
-    if isinstance(prepared.study.task, str):
+    study = prepared.study
+    if isinstance(study.task, str) or study.source:
         words = ["etude", "resume", str(prepared.directory)]
+        words += ["--study", study.source] if not isinstance(study.task, str) else []
         words += ["--executor", executor] if executor != "auto" else []
         words += ["--workers", str(workers)] if workers is not None else []
         words += ["--device", device] if device != "auto" else []
