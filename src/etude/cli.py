@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from etude.errors import EtudeError, Interrupted, SpecError, StoreError
+from etude.errors import EtudeError, Interrupted, SpecError, StoreError, nearest
 
 if TYPE_CHECKING:
     from etude.result import Result
@@ -306,16 +306,17 @@ def _read_study(text: str, given: dict[str, Any]) -> Study:
     if files.names_file(text):
         options = given.pop("task_options", None)
         return files.read(text, None if options is None else _pairs(options, "--task-options"))
-    if text in tasks.BUILT_IN:
-        return Study.default(text)
-    near = [f"{text}{suffix}" for suffix in (".py", ".toml") if Path(f"{text}{suffix}").is_file()]
-    if not near and os.sep not in text and not Path(text).exists():
+    if text in tasks.BUILT_IN or nearest(text, tasks.BUILT_IN).startswith("; did"):
         return Study.default(text)  # which offers the nearest
-    said = f"; did you mean {near[0]}?" if near else f"; a run goes on with: {shlex.join(['etude', 'resume', text])}"
-    is_run = Path(text, DATABASE).is_file()
+    name, colon, variable = text.partition(":")
+    near = [
+        f"{name}{end}" for end in (f".py{colon}{variable}", ".toml") if Path(f"{name}{end.partition(':')[0]}").is_file()
+    ]
+    said = f"; did you mean {near[0]}?" if near else ""
+    if Path(text, DATABASE).is_file():
+        said = f"; a run goes on with: {shlex.join(['etude', 'resume', text])}"
     raise SpecError(
-        f"study: expected a built-in task's name or a file that ends in .py or .toml, got {text!r}"
-        f"{said if near or is_run else ''}"
+        f"study: expected a built-in task ({', '.join(tasks.BUILT_IN)}) or a file that ends in .py or .toml, got {text!r}{said}"
     )
 
 

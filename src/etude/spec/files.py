@@ -120,8 +120,10 @@ def _study(code: Code, module: ModuleType, name: str) -> Study:
         return got
     what = f"{code.file}: expected {name}{made} to be an etude.Study"
     if isinstance(got, Task):
+        task = "task" if name == "study" else f"{name}{made}"
         raise SpecError(
-            f'{what}, got an etude.Task; wrap it: study = etude.Study(task={name}{made}, lrs="1e-4..1e-1/4", epochs=5)'
+            f"{what}, got an etude.Task; {'call it task, and ' if name == 'study' else ''}wrap it: "
+            f'study = etude.Study(task={task}, lrs="1e-4..1e-1/4", epochs=5)'
         )
     raise SpecError(f"{what}, or a function that returns one; got {type(got).__name__}")
 

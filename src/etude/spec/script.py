@@ -58,7 +58,7 @@ class Code:
             raise SpecError(f"{self.file}{line}: not valid Python: {_one_line(error.msg)}{shown}") from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise SpecError(f"{self.file}: not valid Python: {_one_line(str(error))}") from None
-        _forget()
+        self._begin()
         name = path.stem.replace(".", "_")
         spec = importlib.util.spec_from_file_location(name, path.resolve())
         assert spec is not None
@@ -79,7 +79,7 @@ class Code:
 
     def load(self, name: str) -> ModuleType | None:
         """Import a module by name; None where there is none. Raises `SpecError` for what it raises."""
-        _forget()
+        self._begin()
         with self.running():
             try:
                 return importlib.import_module(name)
@@ -87,6 +87,11 @@ class Code:
                 if error.name and f"{name}.".startswith(f"{error.name}."):
                     return None
                 raise
+
+    def _begin(self) -> None:
+        _forget()
+        importlib.invalidate_caches()  # a file may be younger than the last look into its folder
+        _paths[self.source] = tuple(map(str, self.folders))
 
     def call(self, function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
         """Call a function of theirs. Raises `SpecError` for an option that it does not take, and for whatever it raises."""
@@ -117,12 +122,11 @@ class Code:
     @contextlib.contextmanager
     def running(self, hint: str = "") -> Iterator[None]:
         """Have the person's code run in its surroundings; whatever it raises but Ctrl-C becomes a `SpecError` of one line."""
-        importlib.invalidate_caches()  # a file may be younger than the last look into its folder
         token = _running.set(True)
         argv, directory = sys.argv, Path.cwd()
         sys.argv = [self.file]
         try:
-            with _on_path(self.source, _paths.get(self.source) or tuple(map(str, self.folders))), _streams():
+            with _on_path(self.source, _paths[self.source]), _streams():
                 yield
         except (KeyboardInterrupt, GeneratorExit):
             raise
