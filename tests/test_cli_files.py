@@ -265,7 +265,7 @@ def test_the_starter_is_written_and_runs_as_it_is_all_the_way(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["study.py"]
     ran = process(*shlex.split(told.stdout.splitlines()[-1])[1:], cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.startswith("etude: training study, 8 trials into runs/study")
+    assert ran.stdout.startswith("etude: training study, 10 trials into runs/study")
     assert "Train at 1e-2: " in ran.stdout
     assert (tmp_path / "runs/study/figures/curves.png").is_file()
     (command,) = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  etude ")]

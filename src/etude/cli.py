@@ -306,7 +306,7 @@ def _read_study(text: str, given: dict[str, Any]) -> Study:
     if files.names_file(text):
         options = given.pop("task_options", None)
         return files.read(text, None if options is None else _pairs(options, "--task-options"))
-    if text in tasks.BUILT_IN or nearest(text, tasks.BUILT_IN).startswith("; did"):
+    if text in tasks.BUILT_IN or (os.sep not in text and nearest(text, tasks.BUILT_IN).startswith("; did")):
         return Study.default(text)  # which offers the nearest
     name, colon, variable = text.partition(":")
     near = [
@@ -464,6 +464,8 @@ def main() -> None:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if not sys.argv[1:]:
             status = SpecError.exit_status
+        if status == Interrupted.exit_status:  # as typer tells of Ctrl-C, some versions of it
+            raise KeyboardInterrupt
         sys.exit(status if isinstance(status, int) else 0)
     except EtudeError as error:
         _fail(" ".join(str(error).split()), error.exit_status)

@@ -44,9 +44,9 @@ task = etude.Task(
 study = etude.Study(
     task=task,
     # The optimizer is a class of torch.optim: optimizer="sgd", optimizer_options={"momentum": 0.9} is another.
-    recipe=etude.Recipe(optimizer="adam", batch_size=64),
+    recipe=etude.Recipe(optimizer="adam", batch_size=32),
     objective=etude.maximize("val_accuracy"),  # what decides; etude.minimize("val_loss") is another
-    lrs="1e-4..1e-1/4",  # four rates, log-spaced; a list does as well: [1e-4, 1e-3]
+    lrs="1e-4..1/5",  # five rates, log-spaced; a list does as well: [1e-4, 1e-3]
     seeds=2,  # two trials a rate: without a second seed nobody knows what chance does
     epochs=5,
 )
