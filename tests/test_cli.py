@@ -602,7 +602,11 @@ def test_an_option_that_cannot_be_is_refused_in_one_line_and_makes_no_file(etude
     [
         (("run", "minst"), "no built-in task is named 'minst'; did you mean 'mnist'?"),
         (("run", "none.toml"), "none.toml: cannot be read: No such file"),
-        (("run", "study.py"), "expected a built-in task's name or a TOML file"),
+        (("run", "study.py"), "study.py: cannot be read: No such file or directory; there is no Python or TOML file"),
+        (
+            ("run", "some/path"),
+            "expected a built-in task (mnist, digits, quadratic) or a file that ends in .py or .toml",
+        ),
         (("run", "mnist", "--task-options", "root=nowhere"), "train-images-idx3-ubyte: the file is missing"),
         (("run", "mnist", "--task-options", "root=2024"), "2024"),
         (("rum",), "No such command 'rum'"),

@@ -59,7 +59,7 @@ def test_a_task_of_ones_own_is_made_by_the_study_that_trained_it(tmp_path, tiny_
     result = study.run(tmp_path / "run", executor="inline")
     of_study = result.model(lr=0.1)
     loaded = etude.Result.load(tmp_path / "run")
-    with pytest.raises(SpecError, match=r"code of your own; give the study that trained it"):
+    with pytest.raises(SpecError, match=r"is code of your own; give the study that trained it"):
         loaded.model(lr=0.1)
     again = loaded.model(lr=0.1, study=study)
     for a, b in zip(of_study.state_dict().values(), again.state_dict().values(), strict=True):

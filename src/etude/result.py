@@ -326,8 +326,10 @@ class Result:
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
         seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
         wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
-        if self.stored.identity["task"]["built_in"] and "schedule_samples" not in self.study:
+        by_name, source = self.is_known_by_name, self.study.get("source", "")
+        if by_name or source:
             words = ["etude", "resume", str(self.directory)]
+            words += ["--study", source] if not by_name else []
             words += ["--lrs", lrs] if lrs else []
             words += ["--seeds", wanted] if more else []
             return shlex.join(words)
@@ -347,6 +349,13 @@ class Result:
     def complete(self) -> bool:
         """Whether no trial is left to train."""
         return not set(self.counts) & store.UNFINISHED
+
+    @property
+    def is_known_by_name(self) -> bool:
+        """Whether task and recipe can be made anew from what is stored: a built-in task, optimizer and schedule by name."""
+        identity = self.stored.identity
+        functions = {"optimizer_made", "schedule_digest"} & {*identity.get("recipe", {})}
+        return bool(identity["task"]["built_in"]) and not functions
 
     @property
     def chosen_on_test_set(self) -> str | None:
@@ -402,9 +411,9 @@ class Result:
         trial = self._trial(lr, seed)
         made_by = study or self.made_by
         if made_by is None:
-            if not self.stored.identity["task"]["built_in"]:
+            if not self.is_known_by_name:
                 raise SpecError(
-                    f"result.model: the task {self.study['task']!r} is code of your own; give the study that trained it: "
+                    f"result.model: the task {self.study['task']!r} or its recipe is code of your own; give the study that trained it: "
                     f"result.model(lr={lr:g}, seed={trial.seed}, study=study)"
                 )
             from etude.spec.study import Study

@@ -208,8 +208,11 @@ def _train(writer: Writer, prepared: Prepared, executor: Executor | None, on_eve
 
 
 def _stopped(prepared: Prepared, executor: str, workers: int | None, device: str) -> str:
-    if isinstance(prepared.study.task, str) and prepared.study.recipe.is_named:
+    study = prepared.study
+    by_name = isinstance(study.task, str) and study.recipe.is_named
+    if by_name or study.source:
         words = ["etude", "resume", str(prepared.directory)]
+        words += ["--study", study.source] if not by_name else []
         words += ["--executor", executor] if executor != "auto" else []
         words += ["--workers", str(workers)] if workers is not None else []
         words += ["--device", device] if device != "auto" else []

@@ -19,7 +19,7 @@ from etude.spec.study import Study, merge_recipe
 from etude.spec.trial import Trial
 
 # What no option of the command line sets: the argument STUDY names the task, --out the place; expectations need a table.
-NOT_OPTIONS = {"task", "name", "expect", "recipe"}
+NOT_OPTIONS = {"task", "name", "expect", "recipe", "source"}
 
 
 def study(**changes):

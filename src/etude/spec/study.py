@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -103,6 +102,7 @@ class Study:
     select: Annotated[Literal["last", "best"], BeforeValidator(_one_of("select", ("last", "best")))] = "last"
     keep: Annotated[Literal["all", "best", "none"], BeforeValidator(_one_of("keep", ("all", "best", "none")))] = "all"
     expect: Annotated[dict[float, Expectation], BeforeValidator(parse_expectations)] = Field(default_factory=dict)
+    source: str = dataclasses.field(default="", compare=False)  # the file it was read from, as it was typed
 
     def __post_init__(self) -> None:
         builtin = isinstance(self.task, str)
@@ -114,7 +114,7 @@ class Study:
                     "leave it out"
                 )
             object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, batch_size=made))
-        if not builtin and self.task_options:
+        if not builtin and self.task_options and not self.source:
             raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
         object.__setattr__(self, "name", self.name or (self.task if builtin else self.task.name))
         if (
@@ -159,21 +159,23 @@ class Study:
     @classmethod
     def from_toml(cls, path: str | Path) -> Study:
         """Read a study file. Raises `SpecError`, with the line, for a syntax error."""
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise SpecError(f"{path}: cannot be read: {reason}") from None
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise SpecError(f"{path}: not valid TOML: {_with_line(error, text)}") from None
-        table.setdefault("name", path.stem)
-        try:
-            return cls.from_dict(table)
-        except SpecError as error:
-            raise SpecError(f"{path}: {error}") from None
+        from etude.spec import files
+
+        return files.read_toml(Path(path))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Study:
+        """Read a TOML file, or run a Python file that has a ``study``; ``my_study.py:other`` names another variable.
+
+        A study that nobody named is named as its file is. What a Python file prints goes to standard error, and the
+        process is left as it was (see `etude.spec.script`). Raises `SpecError` for all that is wrong with the file.
+        """
+        import warnings
+
+        from etude.spec import files
+
+        with warnings.catch_warnings():
+            return files.read(str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the study as JSON-able values, for the store; a Task of one's own appears by its name."""
@@ -192,6 +194,7 @@ class Study:
             "select": self.select,
             "keep": self.keep,
             "expect": {repr(lr): what.to_dict() for lr, what in self.expect.items()},
+            "source": self.source,
         }
 
     @property
@@ -201,6 +204,10 @@ class Study:
 
     def replace(self, **changes: Any) -> Study:
         """Return a copy with some fields changed; with other rates, what was expected stays for those still tried."""
+        if "task" in changes and self.source:
+            changes = {"source": "", "task_options": {}, **changes}
+        elif "task_options" in changes and self.source and not isinstance(self.task, str):
+            raise SpecError(f"study.task_options: the task was made with them; change them in {self.source}")
         if "lrs" in changes and "expect" not in changes:
             lrs = parse_rates(changes["lrs"])
             changes["expect"] = {lr: what for lr, what in self.expect.items() if lr in lrs}
@@ -230,10 +237,15 @@ class Study:
         Raises `MismatchError` when the directory holds another study, `InUseError` when another process writes to it.
         """
         from etude import runner
+        from etude.spec import script
 
-        return runner.run(
-            self, directory, executor=executor, workers=workers, device=device, on_event=on_event or (lambda _: None)
-        )
+        if script.running():
+            raise SpecError(
+                'study.run: it is called while etude reads the file; put it under if __name__ == "__main__":'
+            )
+        with script.importable(self.source):
+            on_event = on_event or (lambda _: None)
+            return runner.run(self, directory, executor=executor, workers=workers, device=device, on_event=on_event)
 
 
 def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,16 +264,6 @@ def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
     ):
         merged.pop("schedule_options", None)
     return merged
-
-
-def _with_line(error: tomllib.TOMLDecodeError, text: str) -> str:
-    words = str(error)
-    if "(at line " not in words:
-        return words
-    number_text = words.rpartition("(at line ")[2].split(",")[0]
-    lines = text.splitlines()
-    line = int(number_text)
-    return f"{words}: {lines[line - 1].strip()}" if 0 < line <= len(lines) else words
 
 
 def canonical(table: Any) -> str:
