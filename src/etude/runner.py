@@ -141,7 +141,7 @@ def run(
         plan.warm(device)
     with Writer(directory) as writer:
         prepared = _prepare(study, directory, executor, workers, device, carry)
-        merged = _merged(study, prepared.stored)
+        merged = study if prepared.stored is None else study.joined(prepared.stored.study)
         # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
         asked = {} if carry == "unfinished" else dict.fromkeys(study.trials(), study.epochs)
         asked |= {request.trial: request.epochs for request in prepared.requests}
@@ -270,20 +270,6 @@ def _seconds(setup: Setup, seen: Rehearsal | None, steps: int) -> float:
         return 0.0
     evaluations = steps / max(1.0, setup.evaluate_every * setup.steps_per_epoch)
     return steps * seen.step_s + evaluations * seen.evaluation_s
-
-
-def _merged(study: Study, stored: Stored | None) -> Study:
-    """The study with what the directory already has: rates and seeds are joined, the longer horizon is kept."""
-    if stored is None:
-        return study
-    return study.replace(
-        lrs=sorted({*study.lrs, *stored.study["lrs"]}),
-        seeds=sorted({*study.seeds, *stored.study["seeds"]}),
-        epochs=max(study.epochs, stored.study["epochs"])
-        if {*stored.study["lrs"]} <= {*study.lrs}
-        else stored.study["epochs"],
-        expect=study.expect or stored.study["expect"],
-    )
 
 
 def _by_trial(stored: Stored | None) -> dict[Trial, StoredTrial]:

@@ -49,14 +49,34 @@ def identify(study: Study, task: Task, steps_per_epoch: int) -> dict[str, Any]:
     return parsed
 
 
+def identify_loop(study: Study, steps_per_epoch: int) -> dict[str, Any]:
+    """Return the identity of a study that its owner trains: its name and all that ``task_options`` say of the training."""
+    made = {
+        "task": {"name": study.name, "built_in": False, "chosen_on_test_set": None},
+        "task_options": study.task_options,
+        "loop": {"steps_per_epoch": steps_per_epoch},
+        "steps_per_epoch": steps_per_epoch,
+    }
+    parsed: dict[str, Any] = json.loads(canonical(made))
+    return parsed
+
+
 def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `MismatchError`, naming all that differs, when the directory holds another study."""
+    was, now = (
+        "a loop of your own" if "loop" in one else f"the task {one['task']['name']!r}" for one in (stored, asked)
+    )
+    if ("loop" in stored) != ("loop" in asked):
+        raise MismatchError(
+            f"{directory}: it holds another study: {was} there, and {now} here; choose another directory"
+        )
     differences = [
         f"{name} is {_brief(was)} there and {_brief(now)} here" for name, was, now in _differing("", stored, asked)
     ]
     if differences:
+        another = "directory" if "loop" in asked else "--out"
         raise MismatchError(
-            f"{directory}: it holds another study: {'; '.join(differences)}; choose another --out, or ask for the same"
+            f"{directory}: it holds another study: {'; '.join(differences)}; choose another {another}, or ask for the same"
         )
 
 
