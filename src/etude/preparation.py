@@ -67,16 +67,7 @@ class Prepared:
     @property
     def merged(self) -> Study:
         """The study with what the directory already has: rates and seeds are joined, the longer horizon is kept."""
-        if self.stored is None:
-            return self.study
-        study, stored = self.study, self.stored.study
-        longer = max(study.epochs, stored["epochs"])
-        return study.replace(
-            lrs=sorted({*study.lrs, *stored["lrs"]}),
-            seeds=sorted({*study.seeds, *stored["seeds"]}),
-            epochs=longer if {*stored["lrs"]} <= {*study.lrs} else stored["epochs"],
-            expect=study.expect or stored["expect"],
-        )
+        return self.study if self.stored is None else self.study.joined(self.stored.study)
 
     def samples(self) -> dict[str, Any]:
         """Return what the store needs to draw a schedule of the caller's own."""

@@ -257,7 +257,9 @@ def _what(result: Result) -> str:
     study = result.study
     lrs, seeds, n_trials = len(study["lrs"]), len(study["seeds"]), len(result.judged)
     said = []
-    if result.imported is None:
+    if result.is_own_loop:
+        said += ["own loop"]
+    elif result.imported is None:
         said += [f"{study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}"]
     if not result.unit:
         said += ["final values"]
