@@ -236,6 +236,22 @@ def test_a_failed_trial_keeps_what_it_logged_and_the_others_go_on(tmp_path):
     assert set(statuses(tmp_path / "run").values()) == {"completed"}
 
 
+def test_a_trial_whose_turn_is_over_takes_no_more(tmp_path):
+    kept = []
+    for trial in made(seeds=2).missing(tmp_path / "run"):
+        kept.append(trial)
+        if len(kept) == 2:
+            break
+        descend(trial)
+    before = curves(tmp_path / "run")
+    for trial in kept:
+        with pytest.raises(SpecError, match="nothing can be logged when its turn is over"):
+            trial.log(epoch=2, val_loss=1)
+    with pytest.raises(SpecError, match="it cannot fail when its turn is over"):
+        kept[1].fail("too late")
+    assert curves(tmp_path / "run") == before
+
+
 def test_a_trial_that_has_ended_cannot_fail(holding):
     trial = holding()
     trial.log(epoch=3, val_loss=1)

@@ -58,6 +58,7 @@ class LiveTrial:
         self._trial, self._stored, self._writer, self._metric = trial, stored, writer, metric
         self._step, self._evaluated = -1, -1  # the last ones logged
         self._completed, self._failed = False, False
+        self._over = ""  # why nothing can be logged any more
         self._loss_sum, self._loss_count = 0.0, 0  # since the last evaluation
         self._runs: list[tuple[int, list[float]]] = []  # losses of steps in a row, each with the step before its first
         self._last_loss: float | None = None  # of the horizon's step, until that is evaluated
@@ -81,8 +82,8 @@ class LiveTrial:
         Raises `SpecError` for a step that does not advance or lies beyond the horizon, for a name or a value that cannot
         be, and at the horizon for an objective that was not logged.
         """
-        if self._failed:
-            raise SpecError(f"{self}: nothing can be logged after trial.fail; `continue` with the next trial")
+        if self._over:
+            raise SpecError(f"{self}: nothing can be logged {self._over}")
         place, said = self._place(step, epoch)
         loss = None if train_loss is None else self._number("train_loss", train_loss)
         values, errors = self._split(metrics)
@@ -114,13 +115,15 @@ class LiveTrial:
         """
         if self._completed or self.diverged:
             raise SpecError(f"{self}: it cannot fail any more, it has {'completed' if self._completed else 'diverged'}")
+        if self._over:
+            raise SpecError(f"{self}: it cannot fail {self._over}")
         lines = None
         if isinstance(reason, BaseException):
             lines = "".join(traceback.format_exception(reason))
             reason = f"{type(reason).__name__}: {reason}"
         self._write()
-        self._writer.fail(self._stored, " ".join(reason.split()) or "no reason given", lines)
-        self._failed = True
+        self._writer.fail(self._stored, " ".join(str(reason).split()) or "no reason given", lines)
+        self._failed, self._over = True, "after trial.fail; `continue` with the next trial"
 
     def _place(self, step: int | None, epoch: float | None) -> tuple[int, str]:
         """Return the step, and how the caller named it."""
@@ -287,6 +290,7 @@ def _missing(study: Study, directory: Path, steps_per_epoch: int) -> Iterator[Li
                 yield live
             finally:  # also where the body breaks or raises
                 live._write()
+                live._over = "when its turn is over; the loop has gone on to another trial, or has ended"
             live._check_ended()
         writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
 
