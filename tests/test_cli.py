@@ -141,7 +141,8 @@ def test_options_are_laid_over_a_study_file(etude_command, tmp_path):
     )  # fmt: skip
     study = store.read(tmp_path / "elsewhere").study
     assert study["recipe"] == {
-        "optimizer": "sgd", "optimizer_options": {"momentum": 0.5, "nesterov": True}, "schedule": "cosine", "batch_size": 5,
+        "optimizer": "sgd", "optimizer_options": {"momentum": 0.5, "nesterov": True}, "schedule": "cosine",
+        "schedule_options": {"end": 0.0}, "warmup": 0.0, "batch_size": 5,
     }  # fmt: skip
     assert (study["lrs"], study["seeds"], study["epochs"], study["evaluate_every"]) == ([0.5], [7, 9], 4.0, 2.0)
     assert (study["holdout"], study["name"]) == (3, "mine")

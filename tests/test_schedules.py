@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sqlite3
 import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -19,6 +20,7 @@ from etude.present import figures
 from etude.present.schedule import schedule_figure
 from etude.result import Result
 from etude.runner import Started
+from etude.spec.schedule import SCHEDULES as KINDS
 from etude.spec.study import Study
 from etude.spec.trial import Trial
 from etude.store import DATABASE
@@ -351,3 +353,15 @@ def test_curves_from_elsewhere_have_no_schedule(tmp_path, etude_command):
     said = etude_command("judge", "curves.csv", "--out", "pictures")
     assert (said.status, said.err) == (0, "")
     assert sorted(path.stem for path in (tmp_path / "pictures").iterdir()) == ["curves", "rates"]
+
+
+def test_the_page_has_each_schedule_with_its_usual_options():
+    page = (Path(__file__).parent.parent / "docs" / "howto" / "schedules.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == {f"`{name}`" for name in KINDS}
+    for name, kind in KINDS.items():
+        _, _, _, options, horizon, _ = rows[f"`{name}`"].split("|")
+        assert horizon.strip() == ("yes" if kind.horizon else "no")
+        for option, (usual, _, _) in kind.options.items():
+            text = usual if isinstance(usual, str) else f"{usual:g}" if usual is not None else None
+            assert f"`{option}` (" in options if text is None else f"`{option}` = {text}" in options
