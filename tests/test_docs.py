@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import typer
+
 from pages import ROOT, carry_out, commands, marked, run
 
 DOCS = ROOT / "docs"
@@ -91,7 +92,10 @@ def test_the_site_is_built_and_fetches_nothing(tmp_path):
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
     site = tmp_path / "site"
-    built = run([sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(site)], ROOT)
+    built = run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(site)],
+        ROOT,
+    )
     assert built.returncode == 0, built.stderr
     fetched = re.compile(r'<(?:script|img|link|iframe)[^>]*?(?:src|href)="(https?:[^"]*)"')
     pages = list(site.rglob("*.html"))

@@ -143,7 +143,9 @@ SCRIPT = textwrap.dedent(
             try:
                 etude.Study(task=task, lrs=[1e-3, 1e-2], epochs=4).run(name, executor=executor)
                 if what == "succeed":
-                    etude.Study(task=other, recipe=etude.Recipe(batch_size=8), lrs=[1e-3, 1e-2], epochs=2).run(name + "-2", executor=executor)
+                    recipe = etude.Recipe(batch_size=8)
+                    again = etude.Study(task=other, recipe=recipe, lrs=[1e-3, 1e-2], epochs=2)
+                    again.run(name + "-2", executor=executor)
             except BaseException as error:
                 ended = type(error).__name__
             after = world()
