@@ -74,3 +74,18 @@ def digits_run(finished_digits: Path, tmp_path: Path) -> Path:
 def bowl_run(finished_bowl: Path, tmp_path: Path) -> Path:
     """A copy of the finished run of quadratic, at ``runs/quadratic`` below ``tmp_path``."""
     return Path(shutil.copytree(finished_bowl, tmp_path / "runs" / "quadratic"))
+
+
+@pytest.fixture
+def tiny_task() -> Any:
+    """64 examples of four numbers, two classes: a task of one's own."""
+    import torch
+    from torch import nn
+
+    import etude
+
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    return etude.Task(
+        model=lambda: nn.Linear(4, 2), train=(x, (x[:, 0] > 0).long()), val=(x, (x[:, 0] > 0).long()),
+        loss=nn.CrossEntropyLoss(), name="tiny",
+    )  # fmt: skip

@@ -141,7 +141,8 @@ def test_options_are_laid_over_a_study_file(etude_command, tmp_path):
     )  # fmt: skip
     study = store.read(tmp_path / "elsewhere").study
     assert study["recipe"] == {
-        "optimizer": "sgd", "optimizer_options": {"momentum": 0.5, "nesterov": True}, "schedule": "cosine", "batch_size": 5,
+        "optimizer": "sgd", "optimizer_options": {"momentum": 0.5, "nesterov": True}, "schedule": "cosine",
+        "schedule_options": {"end": 0.0}, "warmup": 0.0, "batch_size": 5,
     }  # fmt: skip
     assert (study["lrs"], study["seeds"], study["epochs"], study["evaluate_every"]) == ([0.5], [7, 9], 4.0, 2.0)
     assert (study["holdout"], study["name"]) == (3, "mine")
@@ -519,8 +520,25 @@ def test_list_of_nothing_says_so(etude_command):
 def test_tasks_lists_the_built_in_ones(etude_command):
     said = etude_command("tasks")
     assert (said.status, said.err) == (0, "")
-    assert [line.split()[0] for line in lines(said.out)[::2]] == ["mnist", "digits", "quadratic"]
-    assert "60,000 training and 10,000 validation examples, 206,922 parameters" in said.out
+    names = ["mnist", "mnist-mlp", "digits", "diabetes", "charlm", "quadratic", "fashion-mnist", "cifar10"]
+    assert [line.split()[0] for line in lines(said.out)[::2]] == names
+    assert (
+        "60,000 training and 10,000 validation examples, 206,922 parameters; about 20 s an epoch on one core\n"
+        in said.out
+    )
+    assert "; less than a second an epoch\n" in said.out
+    assert "188,810 parameters; about 70 s an epoch on one core; downloads 170 MB, once\n" in said.out
+
+
+def test_listing_the_tasks_reads_no_data_and_imports_nothing_heavy(tmp_path):
+    code = "import sys; from etude.cli import list_tasks; list_tasks(); print(*{m.split('.')[0] for m in sys.modules})"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "ETUDE_CACHE": str(tmp_path)}
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+    imported = set(said.stdout.splitlines()[-1].split())
+    assert not imported & {"torch", "numpy", "sklearn", "pooch", "requests", "pydoc_data"}
+    assert not list(tmp_path.iterdir())
 
 
 def test_doctor_tells_versions_and_how_a_study_would_be_carried_out(etude_command):
@@ -601,7 +619,11 @@ def test_an_option_that_cannot_be_is_refused_in_one_line_and_makes_no_file(etude
     [
         (("run", "minst"), "no built-in task is named 'minst'; did you mean 'mnist'?"),
         (("run", "none.toml"), "none.toml: cannot be read: No such file"),
-        (("run", "study.py"), "expected a built-in task's name or a TOML file"),
+        (("run", "study.py"), "study.py: cannot be read: No such file or directory; there is no Python or TOML file"),
+        (
+            ("run", "some/path"),
+            "expected a built-in task (mnist, digits, quadratic) or a file that ends in .py or .toml",
+        ),
         (("run", "mnist", "--task-options", "root=nowhere"), "train-images-idx3-ubyte: the file is missing"),
         (("run", "mnist", "--task-options", "root=2024"), "2024"),
         (("rum",), "No such command 'rum'"),

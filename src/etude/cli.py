@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from etude.errors import EtudeError, Interrupted, SpecError, StoreError
+from etude.errors import EtudeError, Interrupted, SpecError, StoreError, nearest
 
 if TYPE_CHECKING:
     from etude.result import Result
@@ -30,7 +31,8 @@ app = typer.Typer(
 OPTIONS = {
     "lrs": "lrs", "seeds": "seeds", "epochs": "epochs", "evaluate_every": "evaluate_every", "holdout": "holdout",
     "objective": "objective", "task_options": "task_options", "optimizer": "recipe.optimizer",
-    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule", "batch_size": "recipe.batch_size",
+    "optimizer_options": "recipe.optimizer_options", "schedule": "recipe.schedule",
+    "schedule_options": "recipe.schedule_options", "warmup": "recipe.warmup", "batch_size": "recipe.batch_size",
     "weight_decay": "recipe.weight_decay", "accumulate": "recipe.accumulate", "clip_norm": "recipe.clip_norm",
     "precision": "recipe.precision", "average": "recipe.average", "average_decay": "recipe.average_decay",
     "average_start": "recipe.average_start", "select": "select", "keep": "keep",
@@ -43,7 +45,12 @@ EvaluateEvery = Annotated[str | None, typer.Option(help="Epochs between evaluati
 BatchSize = Annotated[str | None, typer.Option(help="Examples in a batch.")]
 Optimizer = Annotated[str | None, typer.Option(help="A class of torch.optim: adam, adamw, sgd, …")]
 OptimizerOptions = Annotated[str | None, typer.Option(help="momentum=0.9,nesterov=true")]
-Schedule = Annotated[str | None, typer.Option(help="constant, linear or cosine; the study's rate is the peak.")]
+Schedule = Annotated[
+    str | None,
+    typer.Option(help="constant, linear, cosine, one-cycle, step, exponential or wsd; the study's rate is the peak."),
+]
+ScheduleOptions = Annotated[str | None, typer.Option(help="every=2,factor=0.5 of step; decay=0.1 of wsd; …")]
+Warmup = Annotated[str | None, typer.Option(help="Epochs, '500 steps', or '5%' of the horizon, linear to the peak.")]
 WeightDecay = Annotated[str | None, typer.Option(help="The optimizer's weight decay.")]
 Accumulate = Annotated[str | None, typer.Option(help="Batches whose gradients make one optimizer step.")]
 ClipNorm = Annotated[str | None, typer.Option(help="Bound on the gradient's norm over all parameters.")]
@@ -58,7 +65,7 @@ Keep = Annotated[
 Holdout = Annotated[
     str | None, typer.Option(help="Training examples kept for choosing; the test set waits for the end.")
 ]
-TaskOptions = Annotated[str | None, typer.Option(help="Options of a built-in task, such as root=DIR for mnist.")]
+TaskOptions = Annotated[str | None, typer.Option(help="Options of the task, such as root=DIR for mnist.")]
 ObjectiveOption = Annotated[str | None, typer.Option(help="What decides: val_loss, max:val_f1, …")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="auto, inline or processes.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; one a core if not said.")]
@@ -68,7 +75,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell trials, steps, time and disk; train nothing.")]
 StudyArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[STUDY]", help="A built-in task or a TOML file; the reference study if not said."),
+    typer.Argument(metavar="[STUDY]", help="A built-in task, or a .py or .toml file; the reference study if not said."),
+]
+StudyFile = Annotated[
+    str | None,
+    typer.Option("--study", metavar="FILE", help="The file with the run's task, where that is your own code."),
 ]
 Run = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="A run directory; the latest under runs/ if not said.")
@@ -79,7 +90,8 @@ Run = Annotated[
 def run(
     study: StudyArgument = None,
     lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
-    optimizer_options: OptimizerOptions = None, schedule: Schedule = None, holdout: Holdout = None,
+    optimizer_options: OptimizerOptions = None, schedule: Schedule = None,
+    schedule_options: ScheduleOptions = None, warmup: Warmup = None, holdout: Holdout = None,
     evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
     weight_decay: WeightDecay = None, accumulate: Accumulate = None, clip_norm: ClipNorm = None,
     precision: Precision = None, average: Average = None, average_decay: AverageDecay = None,
@@ -89,14 +101,15 @@ def run(
 ) -> None:  # fmt: skip
     """Train a study: what is missing of it in the run directory, and nothing else."""
     given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
-    made = _with_options(_read_study(study or "mnist"), given)
+    made = _with_options(_read_study(study or "mnist", given), given)
     _carry_out(made, out, executor, workers, device, quiet, dry_run)
 
 
 @app.command()
 def resume(
-    run: Run = None, lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None, executor: ExecutorOption = "auto",
-    workers: Workers = None, device: Device = "auto", quiet: Quiet = False, dry_run: DryRun = False,
+    run: Run = None, study: StudyFile = None, lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None,
+    executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto",
+    quiet: Quiet = False, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Go on with a run; --lrs, --seeds and --epochs extend it."""
     from etude.result import Result
@@ -105,17 +118,16 @@ def resume(
 
     directory = _latest(run)
     stored = Result.load(directory)
-    if not stored.stored.identity["task"]["built_in"]:
+    if stored.is_own_loop:
         raise SpecError(
-            f"{directory}: its task {stored.study['task']!r} is Python code of your own; run your script again, "
-            f"study.run({str(directory)!r}) goes on where it stopped"
-        )
-    if "made" in (stored.stored.identity.get("recipe") or {}):
-        raise SpecError(
-            f"{directory}: its optimizer {stored.study['recipe']['optimizer']!r} is Python code of your own; run your script "
-            f"again, study.run({str(directory)!r}) goes on where it stopped"
+            f"{directory}: its training loop is your own; run your script again, study.missing({str(directory)!r}) gives "
+            "the trials that are left"
         )
     table = {**stored.study, "epochs": stored.horizon}
+    if study is not None:
+        table |= _task_of(study, stored)
+    elif not stored.is_known_by_name:
+        raise SpecError(_whose_code(stored, {"--lrs": lrs, "--seeds": seeds, "--epochs": epochs}))
     extended = any(given is not None for given in (lrs, seeds, epochs)) or not stored.stored.trials
     if lrs is not None:
         table["lrs"] = sorted({*table["lrs"], *parse_rates(lrs)})
@@ -141,7 +153,7 @@ def show(
 @app.command()
 def plot(
     run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves or rates.")] = "curves",
+    figure: Annotated[str, typer.Option(help="Which figure: curves, rates or schedule.")] = "curves",
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,
@@ -180,7 +192,7 @@ def judge(
     if out is not None:
         from etude.present import figures
 
-        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.FIGURES]
+        pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.names(made)]
     _tell(made, as_json)
     if out is not None and not as_json:
         for picture in pictures:
@@ -256,9 +268,21 @@ def list_runs(
             print(error)
             continue
         study = stored.study
-        print(
-            f"{directory}  {study['task']}, {study['recipe']['optimizer']}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}"
-        )
+        what = f"{study['task']}, {study['recipe']['optimizer']}" if study["recipe"] else f"{study['name']}, own loop"
+        print(f"{directory}  {what}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}")
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write; study.py if not said.")] = Path(
+        "study.py"
+    ),
+) -> None:
+    """Write a study of your own to start from: it runs as it is, and says where your model and data go."""
+    from etude.spec import files
+
+    files.write_starter(file)
+    print(f"Wrote {file}. It runs as it is:\n  {shlex.join(['etude', 'run', str(file)])}")
 
 
 @app.command("tasks")
@@ -266,13 +290,20 @@ def list_tasks() -> None:
     """List the built-in tasks."""
     from etude import tasks
 
+    width = max(map(len, tasks.BUILT_IN))
     for name in tasks.BUILT_IN:
         module = tasks.module(name)
         facts = module.FACTS
-        print(f"{name:10} {module.SUMMARY}")
-        print(
-            f"{'':10} {facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters"
+        print(f"{name:{width}}  {module.SUMMARY}")
+        said = (
+            f"{facts['train']:,} training and {facts['val']:,} validation examples, {facts['parameters']:,} parameters"
         )
+        if "epoch_s" in facts:
+            seconds = facts["epoch_s"]
+            said += f"; about {seconds} s an epoch on one core" if seconds >= 1 else "; less than a second an epoch"
+        if "download_mb" in facts:
+            said += f"; downloads {facts['download_mb']} MB, once"
+        print(f"{'':{width}}  {said}")
 
 
 @app.command()
@@ -300,14 +331,52 @@ def doctor(
     print(f"allocator {'glibc, kept quiet in worker processes' if worker.quiet_allocator() else 'left as it is'}")
 
 
-def _read_study(text: str) -> Study:
+def _read_study(text: str, given: dict[str, Any]) -> Study:
+    """Read the study that was named; a file takes ``task_options`` out of what was given, because it may make its task."""
+    from etude import tasks
+    from etude.spec import files
     from etude.spec.study import Study
+    from etude.store import DATABASE
 
-    if text.endswith(".toml"):
-        return Study.from_toml(text)
-    if text.endswith(".py") or os.sep in text:
-        raise SpecError(f"study: expected a built-in task's name or a TOML file, got {text!r}")
-    return Study.default(text)
+    if files.names_file(text):
+        options = given.pop("task_options", None)
+        return files.read(text, None if options is None else _pairs(options, "--task-options"))
+    if text in tasks.BUILT_IN or (os.sep not in text and nearest(text, tasks.BUILT_IN).startswith("; did")):
+        return Study.default(text)  # which offers the nearest
+    name, colon, variable = text.partition(":")
+    near = [
+        f"{name}{end}" for end in (f".py{colon}{variable}", ".toml") if Path(f"{name}{end.partition(':')[0]}").is_file()
+    ]
+    said = f"; did you mean {near[0]}?" if near else ""
+    if Path(text, DATABASE).is_file():
+        said = f"; a run goes on with: {shlex.join(['etude', 'resume', text])}"
+    raise SpecError(
+        f"study: expected a built-in task ({', '.join(tasks.BUILT_IN)}) or a file that ends in .py or .toml, got {text!r}{said}"
+    )
+
+
+def _task_of(file: str, stored: Result) -> dict[str, Any]:
+    """Take the task from its file; the rest is as the run has it, where options may have been laid over the file."""
+    from etude.spec import files
+
+    made = files.read(file, stored.study["task_options"] or None)
+    taken = {"task": made.task, "task_options": made.task_options, "source": made.source}
+    if made.to_dict()["recipe"] == stored.study["recipe"]:
+        taken["recipe"] = made.recipe
+    return taken
+
+
+def _whose_code(stored: Result, given: dict[str, str | None]) -> str:
+    """Say how a run goes on whose task is no built-in one."""
+    what = "recipe" if stored.stored.identity["task"]["built_in"] else f"task {stored.study['task']!r}"
+    said = f"{stored.directory}: its {what} is Python code of your own"
+    source = stored.study.get("source")
+    if not source:
+        return f"{said}; run your script again, study.run({str(stored.directory)!r}) goes on where it stopped"
+    words = ["etude", "resume", str(stored.directory), "--study", source]
+    for option, value in given.items():
+        words += [option, value] if value is not None else []
+    return f"{said}; name its file: {shlex.join(words)}"
 
 
 def _with_options(study: Study, given: dict[str, Any]) -> Study:
@@ -324,7 +393,8 @@ def _with_options(study: Study, given: dict[str, Any]) -> Study:
     if recipe:
         import dataclasses
 
-        changed = Recipe(**merge_recipe(dataclasses.asdict(study.recipe), recipe))
+        usual = {field.name: getattr(study.recipe, field.name) for field in dataclasses.fields(Recipe)}
+        changed = Recipe(**merge_recipe(usual, recipe))
         if changed != study.recipe:
             changes |= {"recipe": changed, "expect": {}}  # what was expected speaks of another recipe
     return study.replace(**changes) if changes else study
@@ -353,10 +423,12 @@ def _carry_out(
 
     from etude import runner
     from etude.present.terminal import Progress, duration
+    from etude.spec import script
     from etude.store import FIGURES
 
     if dry_run:
-        seen = runner.estimate(study, out, executor=executor, workers=workers, device=device, carry=carry)
+        with script.importable(study.source):
+            seen = runner.estimate(study, out, executor=executor, workers=workers, device=device, carry=carry)
         kept = f", of which {_megabytes(seen.kept_bytes)} stay" if seen.kept_bytes < seen.disk_bytes else ""
         print(
             f"{seen.trials} trials to train ({seen.complete_trials} complete), {seen.steps:,} steps, about "
@@ -364,7 +436,7 @@ def _carry_out(
         )
         return
     console = Console()
-    with Progress(console, quiet) as progress:
+    with Progress(console, quiet) as progress, script.importable(study.source):
         result = runner.run(
             study, out, executor=executor, workers=workers, device=device, on_event=progress, carry=carry
         )
@@ -434,6 +506,8 @@ def main() -> None:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if not sys.argv[1:]:
             status = SpecError.exit_status
+        if status == Interrupted.exit_status:  # as typer tells of Ctrl-C, some versions of it
+            raise KeyboardInterrupt
         sys.exit(status if isinstance(status, int) else 0)
     except EtudeError as error:
         _fail(" ".join(str(error).split()), error.exit_status)

@@ -21,10 +21,12 @@ from etude.store import Stored, StoredTrial
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas as pd
+    import torch
 
     from etude.columns import Columns
     from etude.importers import Imported
     from etude.spec.objective import Objective
+    from etude.spec.study import Study
 
 ANALYSIS_VERSION = "2"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
@@ -37,6 +39,10 @@ READINGS = (
     "binned",
     "summary",
 )  # as the analysis has them
+LATE = (
+    "Nothing was logged before training (epoch 0), so whether a rate moved at all, or ended where it had started, is told from "
+    "its first evaluation on."
+)
 ADAMW_DECAY = 0.01  # of torch.optim.AdamW where the recipe does not say; a test holds it against the class
 
 
@@ -75,17 +81,19 @@ class Result:
     stored: Stored = field(repr=False)
     objective: Mapping[str, Any]
     imported: Imported | None = field(default=None, repr=False)
-    task: Any = field(default=None, repr=False, compare=False)  # what made it, where that is at hand: see `model`
+    made_by: Study | None = field(default=None, repr=False, compare=False)  # the study itself, where it is at hand
 
     @classmethod
-    def load(cls, directory: str | Path, objective: Mapping[str, Any] | None = None, *, task: Any = None) -> Result:
+    def load(
+        cls, directory: str | Path, objective: Mapping[str, Any] | None = None, *, made_by: Study | None = None
+    ) -> Result:
         """Read a run directory. ``objective`` (metric, direction, margin) reads it anew; nothing is trained.
 
         Raises `StoreError` when there is no sound run, `SpecError` for a metric that was not recorded.
         """
         directory = Path(directory)
         stored = store.read(directory)
-        result = cls(directory, stored, objective or stored.study["objective"], task=task)
+        result = cls(directory, stored, objective or stored.study["objective"], made_by=made_by)
         known = {name for trial in stored.trials for e in trial.evaluations for name in e.metrics} | {"train_loss"}
         if known != {"train_loss"} and result.objective["metric"] not in known:
             metric = result.objective["metric"]
@@ -110,6 +118,11 @@ class Result:
         return int(self.stored.identity["steps_per_epoch"])
 
     @property
+    def is_own_loop(self) -> bool:
+        """Whether its trials were trained by a loop of the caller's own, through ``study.missing``."""
+        return "loop" in self.stored.identity
+
+    @property
     def unit(self) -> str:
         """What the horizon is counted in: ``epoch``, ``step``, or nothing where only final values are known."""
         return "epoch" if self.imported is None else self.imported.unit
@@ -127,10 +140,11 @@ class Result:
     @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be told from the records, and what else the analysis has to say."""
-        of_data = (
-            self.stored.identity.get("data", {}).get("notes", ()) if self.imported is None else self.imported.notes
-        )
-        return (*of_data, *self.analysis.get("notes", ()))
+        of_data = self.stored.identity.get("data", {}).get("notes", ())
+        imported = () if self.imported is None else self.imported.notes
+        begun = [trial.evaluations[0].step for trial in self.judged if trial.evaluations]
+        late = (LATE,) if self.is_own_loop and begun and min(begun) > 0 else ()
+        return (*of_data, *imported, *late, *self.analysis.get("notes", ()))
 
     @cached_property
     def horizon(self) -> float:
@@ -178,6 +192,7 @@ class Result:
             weight_decay=self._weight_decay(),
             steps_per_epoch=None if self.imported is not None else self.steps_per_epoch,
             expected={float(lr): what for lr, what in self.study["expect"].items()},
+            select=self.study.get("select", "last"),
         )
         plain: Mapping[str, Any] = store.plain(made)
         return plain
@@ -210,12 +225,14 @@ class Result:
         losses = self._losses()
         none = np.empty(0)
         # A loss that no trial has is left out: an array of NaN is no curve to tell dynamics from.
-        has_loss = self.imported is None or any(np.isfinite(self.columns(t).train_loss).any() for t in self.judged)
+        logged = self.imported is not None or self.is_own_loop  # by somebody else, who may have left things out
+        has_loss = not logged or any(np.isfinite(self.columns(t).train_loss).any() for t in self.judged)
         curves = []
         for trial in self.judged:
             columns = Columns.of(trial.evaluations)
-            if self.imported is not None:  # a gap in the objective is a missing evaluation
-                columns = columns.take(np.isfinite({**columns.metrics, "train_loss": columns.train_loss}[metric]))
+            if logged:  # a gap in the objective is a missing evaluation
+                decides = {metric: np.full(len(columns), math.nan), **columns.metrics, "train_loss": columns.train_loss}
+                columns = columns.take(np.isfinite(decides[metric]))
             unknown = np.full(len(columns), math.nan)
             metrics = {metric: unknown, **columns.metrics}
             if has_loss:
@@ -322,15 +339,20 @@ class Result:
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
         seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
         wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
-        identity = self.stored.identity
-        if identity["task"]["built_in"] and "made" not in (identity.get("recipe") or {}):
+        by_name, source = self.is_known_by_name, self.study.get("source", "")
+        if by_name or source:
             words = ["etude", "resume", str(self.directory)]
+            words += ["--study", source] if not by_name else []
             words += ["--lrs", lrs] if lrs else []
             words += ["--seeds", wanted] if more else []
             return shlex.join(words)
+        method, more_said = "run", ""
+        if self.is_own_loop:
+            steps = self.steps_per_epoch
+            method, more_said = "missing", f", steps_per_epoch={steps}" if steps != 1 else ""
         changes = ([f"lrs=[{lrs}]"] if lrs else []) + ([f"seeds={wanted!r}"] if more else [])
         study = f"study.replace({', '.join(changes)})" if changes else "study"
-        return f"{study}.run({str(self.directory)!r})"
+        return f"{study}.{method}({str(self.directory)!r}{more_said})"
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -344,6 +366,13 @@ class Result:
     def complete(self) -> bool:
         """Whether no trial is left to train."""
         return not set(self.counts) & store.UNFINISHED
+
+    @property
+    def is_known_by_name(self) -> bool:
+        """Whether task and recipe can be made anew from what is stored: a built-in task, optimizer and schedule by name."""
+        identity = self.stored.identity
+        functions = {"optimizer_made", "schedule_digest"} & {*identity.get("recipe", {})}
+        return bool(identity["task"]["built_in"]) and not functions
 
     @property
     def chosen_on_test_set(self) -> str | None:
@@ -383,8 +412,57 @@ class Result:
 
         return frames.rates(self)
 
+    def model(self, *, lr: float, seed: int | None = None, study: Study | None = None) -> torch.nn.Module:
+        """Return the trained module of a trial, on the CPU and in evaluation mode: what was evaluated last, or best.
+
+        ``seed`` may be left out where there is one. A run that was read from a directory and whose task is code of your own
+        needs the ``study`` that trained it: the module is made by its task, and gets the stored weights.
+
+        Raises `SpecError` for a trial that there is not or that has no weights (yet, or any more), `StoreError` where they
+        cannot be read.
+        """
+        from etude.engine import restore
+
+        if self.directory is None or self.is_own_loop:
+            raise SpecError(
+                "result.model: these curves were trained by other code than etude's, and their weights are not here"
+            )
+        trial = self._trial(lr, seed)
+        made_by = study or self.made_by
+        if made_by is None:
+            if not self.is_known_by_name:
+                raise SpecError(
+                    f"result.model: the task {self.study['task']!r} or its recipe is code of your own; "
+                    "give the study that trained it: "
+                    f"result.model(lr={lr:g}, seed={trial.seed}, study=study)"
+                )
+            from etude.spec.study import Study
+
+            made_by = Study(**{**self.study, "lrs": [lr], "expect": {}})
+        return restore.trained(made_by, trial, store.read_checkpoint(self.directory, trial))
+
+    def _trial(self, lr: float, seed: int | None) -> StoredTrial:
+        from etude.notation import format_rate
+
+        of_rate = [trial for trial in self.judged if trial.lr == lr]
+        if not of_rate:
+            rates = ", ".join(format_rate(known) for known in sorted({trial.lr for trial in self.judged}))
+            raise SpecError(f"result.model: no trial has the rate {lr:g}; the rates are {rates}")
+        seeds = sorted(trial.seed for trial in of_rate)
+        if seed is None and len(seeds) > 1:
+            raise SpecError(
+                f"result.model: rate {lr:g} has several seeds ({', '.join(map(str, seeds))}); say which: seed="
+            )
+        found = [trial for trial in of_rate if seed in (None, trial.seed)]
+        if not found:
+            raise SpecError(f"result.model: rate {lr:g} has no seed {seed}; it has {', '.join(map(str, seeds))}")
+        if found[0].checkpoint is None:
+            why = "its weights were not kept" if found[0].step else "it has not been trained"
+            raise SpecError(f"result.model: rate {lr:g}, seed {found[0].seed}: {why} ({found[0].status})")
+        return found[0]
+
     def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
-        """Draw a figure, ``curves`` or ``rates``, on Matplotlib axes (``curves`` takes two) and return them."""
+        """Draw a figure, ``curves``, ``rates`` or ``schedule``, on Matplotlib axes (``curves`` takes two) and return them."""
         from etude.present import figures
 
         return figures.plot(self, figure, ax)

@@ -41,17 +41,19 @@ def analyse(
     curves: Sequence[Curve], *, metric: str, direction: str, margin: float | None, horizon_step: int, horizon: float,
     unit: str = "epoch", expected: Mapping[float, Mapping[str, Any]] | None = None,
     second: tuple[str, str] | None = None, weight_decay: float | None = None, steps_per_epoch: int | None = None,
+    select: str = "last",
 ) -> Analysis:  # fmt: skip
     """Judge a study by ``metric`` at ``horizon_step`` (``horizon`` in ``unit``: epoch, step, or "" for final values alone).
 
     ``margin`` is δ in the metric's unit, or None to take it from the noise. ``expected[lr]`` has ``verdict`` (a list) and
     ranges of metrics. ``second`` is another metric with its direction, asked for its opinion. ``weight_decay`` is that of
-    a decoupled optimizer (AdamW), whose timescale is then told. The order of the curves does not matter.
+    a decoupled optimizer (AdamW), whose timescale is then told. ``select`` says which evaluation is a trial's score: the
+    ``last`` one up to the horizon, or the ``best``. The order of the curves does not matter.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is read as what is not finite
         return _analyse(
             [_finite(curve) for curve in sorted(curves, key=lambda curve: (curve.lr, curve.seed))], metric, direction, margin,
-            horizon_step, horizon, unit, expected, second, weight_decay, steps_per_epoch,
+            horizon_step, horizon, unit, expected, second, weight_decay, steps_per_epoch, select,
         )  # fmt: skip
 
 
@@ -70,11 +72,11 @@ def _cut(values: Floats) -> Floats:
 def _analyse(
     curves: Sequence[Curve], metric: str, direction: str, margin: float | None, horizon_step: int, horizon: float, unit: str,
     expected: Mapping[float, Mapping[str, Any]] | None, second: tuple[str, str] | None, weight_decay: float | None,
-    steps_per_epoch: int | None,
+    steps_per_epoch: int | None, select: str,
 ) -> Analysis:  # fmt: skip
     original = [(curve.lr, curve.seed) for curve in curves]
     curves, bins = binned(curves)
-    study = Readings(curves, metric, direction, horizon_step, horizon, unit)
+    study = Readings(curves, metric, direction, horizon_step, horizon, unit, select)
     made = study.answer()
     pick = None if made is None else made.pick()
     best = None if made is None or pick is None else made.lrs[pick]
@@ -92,9 +94,7 @@ def _analyse(
             reason=sentence(e, study.scale),
             evidence=asdict(e),
             n_trials=e.n_trials,
-            expected=compare_expected(expected[lr], e, study.of_rate[lr], horizon_step)
-            if expected and lr in expected
-            else None,
+            expected=compare_expected(expected[lr], e, study.of_rate[lr]) if expected and lr in expected else None,
         )
         for lr, e in evidence.items()
     )
@@ -116,7 +116,7 @@ def _analyse(
     }
     seen, cost = _noise(made, pick, study), sensitivity(made, best, never, study.start, study.scale)
     other = None if second is None or best is None else _second(study, second, best, evidence)
-    notes = _notes(curves, weight_decay, steps_per_epoch)
+    notes = _notes(curves, weight_decay, steps_per_epoch, select)
     return Analysis(
         margin=delta,
         margin_source=source,
@@ -153,7 +153,7 @@ def _second(
     """Ask another metric which rate it would choose, of the same trials."""
     metric, direction = second
     values = {
-        lr: {t.curve.seed: t.curve.at(metric, study.step) for t in study.of_rate[lr] if t.curve.seed in kept}
+        lr: {t.curve.seed: t.at(metric) for t in study.of_rate[lr] if t.curve.seed in kept}
         for lr, kept in study.scores.items()
     }
     scale = find_scale(direction, [value for of in values.values() for value, _ in of.values()], metric)
@@ -190,7 +190,17 @@ def _second(
     )
 
 
-def _notes(curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch: int | None) -> tuple[str, ...]:
+def _notes(
+    curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch: int | None, select: str
+) -> tuple[str, ...]:
+    chosen = (
+        "A trial's score is its best evaluation, not its last: the best of many is partly luck, and more so where a curve is "
+        "restless.",
+    )
+    return (*(chosen if select == "best" else ()), *_timescale(curves, weight_decay, steps_per_epoch))
+
+
+def _timescale(curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch: int | None) -> tuple[str, ...]:
     """Tell the timescale 1/(ηλ) over which decoupled weight decay forgets (Wang & Aitchison 2024, arXiv 2405.13698)."""
     lrs = sorted({curve.lr for curve in curves})
     if not weight_decay or len(lrs) < 2:

@@ -28,10 +28,18 @@ UNFINISHED = ("pending", "running", "paused")
 
 @dataclass(frozen=True)
 class ReadTrial:
-    """A curve and what it was read as; ``score`` in the metric's unit, NaN where there is none."""
+    """A curve and what it was read as; ``score`` in the metric's unit, NaN where there is none.
+
+    ``place`` is the step whose evaluation is the score: the horizon's, or the best one before it.
+    """
 
     curve: Curve
     reading: TrialReading
+    place: int
+
+    def at(self, name: str) -> tuple[float, float]:
+        """Return a metric and its standard error where the score is taken."""
+        return self.curve.at(name, self.place)
 
     @property
     def score(self) -> float:
@@ -63,12 +71,21 @@ class Readings:
     """The curves of a study, read once: scale, dynamics and scores, from which answers and evidence are made."""
 
     def __init__(
-        self, curves: Sequence[Curve], metric: str, direction: str, step: int, horizon: float, unit: str
-    ) -> None:
+        self, curves: Sequence[Curve], metric: str, direction: str, step: int, horizon: float, unit: str,
+        select: str = "last",
+    ) -> None:  # fmt: skip
         self.curves, self.metric, self.step, self.horizon, self.unit = curves, metric, step, horizon, unit
+        sign = 1.0 if direction == "maximize" else -1.0
+        # The step whose evaluation is a trial's score: the horizon's, or the best one before it.
+        self.places = [step if select == "last" else curve.best_step(metric, step, sign) for curve in curves]
         empty = np.empty(0)
         seen = np.concatenate([c.metrics.get(metric, empty) for c in curves] or [empty])
-        self.scale = find_scale(direction, seen, metric, final=[c.at(metric, step)[0] for c in curves])
+        self.scale = find_scale(
+            direction,
+            seen,
+            metric,
+            final=[c.at(metric, place)[0] for c, place in zip(curves, self.places, strict=True)],
+        )
         self.gain, self.score_gain = self._gains()
         self.start = next(
             (float(c.metrics[metric][0]) for c in curves
@@ -76,10 +93,10 @@ class Readings:
             math.nan,
         )  # fmt: skip
         errors = self._errors()
-        self.trials = [self._read(curve, error) for curve, error in zip(curves, errors, strict=True)]
+        self.trials = [self._read(*one) for one in zip(curves, errors, self.places, strict=True)]
         self.of_rate: dict[float, list[ReadTrial]] = {}
-        for curve, reading in zip(curves, self.trials, strict=True):
-            self.of_rate.setdefault(curve.lr, []).append(ReadTrial(curve, reading))
+        for curve, reading, place in zip(curves, self.trials, self.places, strict=True):
+            self.of_rate.setdefault(curve.lr, []).append(ReadTrial(curve, reading, place))
         evens = {
             lr: {t.curve.seed: float(self.scale.even(t.score)) for t in trials if t.learned}
             for lr, trials in self.of_rate.items()
@@ -120,9 +137,9 @@ class Readings:
         if any(np.isfinite(error).any() for error in given):
             return given
         ends: dict[float, list[tuple[float, Curve]]] = {}
-        for curve in self.curves:
+        for curve, place in zip(self.curves, self.places, strict=True):
             if len(curve.steps) >= 4 and curve.status != "diverged":
-                value = curve.at(self.metric, self.step)[0]
+                value = curve.at(self.metric, place)[0]
                 if math.isfinite(value):
                     ends.setdefault(curve.lr, []).append((float(self.scale.even(value)), curve))
         if not ends:
@@ -143,10 +160,10 @@ class Readings:
     def _is_gone(self, trial: ReadTrial) -> bool:
         return trial.is_lost or self._is_outlying(trial)
 
-    def _read(self, curve: Curve, error: Floats) -> TrialReading:
+    def _read(self, curve: Curve, error: Floats, place: int) -> TrialReading:
         word, found = dynamics.classify(curve, self.metric, error, self.scale.sign, self.gain, self.score_gain)
         reached = len(curve.steps) > 0 and curve.steps[-1] >= self.step and curve.status not in ("diverged", "failed")
-        score = curve.at(self.metric, self.step)[0] if reached else math.nan
+        score = curve.at(self.metric, place)[0] if reached else math.nan
         return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=found)
 
     def answer(self) -> Answer | None:
@@ -179,7 +196,7 @@ class Readings:
 
     def examples(self, lr: float) -> float:
         """Return the standard error over validation examples; all seeds see the same ones, so it does not shrink with seeds."""
-        errors = [t.curve.at(self.metric, self.step)[1] for t in self.of_rate[lr] if math.isfinite(t.score)]
+        errors = [t.at(self.metric)[1] for t in self.of_rate[lr] if math.isfinite(t.score)]
         return float(np.mean(errors)) if errors else math.nan
 
     def scale_error(self, lr: float) -> float:

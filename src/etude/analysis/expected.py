@@ -12,9 +12,7 @@ from etude.analysis.evidence import ReadTrial
 from etude.analysis.reading import RateEvidence
 
 
-def compare_expected(
-    expected: Mapping[str, Any], e: RateEvidence, trials: Sequence[ReadTrial], step: int
-) -> dict[str, Any]:
+def compare_expected(expected: Mapping[str, Any], e: RateEvidence, trials: Sequence[ReadTrial]) -> dict[str, Any]:
     """Set what was expected of a rate beside what was observed."""
     parts: list[dict[str, Any]] = []
     words = expected.get("verdict") or []
@@ -24,7 +22,7 @@ def compare_expected(
     for name, ends in expected.items():
         if name == "verdict":
             continue
-        values = [trial.curve.at(name, step) for trial in trials if math.isfinite(trial.score)]
+        values = [trial.at(name) for trial in trials if math.isfinite(trial.score)]
         finite = [value for value, _ in values if math.isfinite(value)]
         if not finite:
             parts.append({"of": name, "expected": list(ends), "observed": None, "outcome": "undetermined"})

@@ -45,6 +45,11 @@ class Curve:
             return float("nan"), float("nan")
         return float(self.metrics[name][upto[-1]]), float(self.errors[name][upto[-1]])
 
+    def best_step(self, name: str, step: int, sign: float) -> int:
+        """Return the step up to ``step`` at which ``sign`` times the metric is largest; ``step`` where it is nowhere finite."""
+        values = sign * np.where(self.steps <= step, self.metrics.get(name, np.full(len(self.steps), np.nan)), np.nan)
+        return int(self.steps[np.nanargmax(values)]) if np.isfinite(values).any() else step
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialReading:

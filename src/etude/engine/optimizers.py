@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from etude.errors import SpecError, nearest
+from etude.errors import SpecError, nearest, source_of
 from etude.spec.recipe import ELSEWHERE, OPTIMIZERS, Recipe
 from etude.tasks.task import Task
 
@@ -214,12 +214,6 @@ def restore(optimizer: Optimizer, saved: dict[str, Any]) -> None:
                 live = optimizer.state[parameter].get(name)
                 if isinstance(kept, Tensor) and isinstance(live, Tensor) and live.dtype != kept.dtype:
                     optimizer.state[parameter][name] = kept.clone()
-
-
-def source_of(function: Any) -> str:
-    """Return where a function is written: ``study.py, line 12``."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}, line {code.co_firstlineno}" if code is not None else type(function).__name__
 
 
 def has_modes(optimizer: Optimizer) -> bool:

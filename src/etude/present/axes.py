@@ -217,3 +217,17 @@ def draw_heading(ax: Axes, title: str, note: str, top: float, width: float) -> N
     ax.set_title(
         title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
     )
+
+
+def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float]) -> None:
+    """Draw the rates' colours as a bar at the right of the axes, for more rates than can be labelled."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+
+    figure = axes[0].get_figure()
+    assert figure is not None
+    mappable = ScalarMappable(norm=LogNorm(min(lrs), max(lrs)), cmap=palette.ramp())
+    bar = figure.colorbar(mappable, ax=list(axes), pad=0.015, fraction=0.025, aspect=30)
+    bar.set_label("learning rate", color=palette.INK)
+    bar.ax.tick_params(labelsize=9)
+    bar.outline.set_visible(False)

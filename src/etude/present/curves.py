@@ -128,7 +128,7 @@ def draw(axes: Sequence[Axes], result: Result) -> None:
     for ax, panel in zip(axes, both, strict=True):
         draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon, unit=result.unit)
     if len(lrs) > MOST_LABELS:
-        _colour_bar(axes, lrs)
+        shared.draw_colour_bar(axes, lrs)
 
 
 def draw_panel(
@@ -205,16 +205,3 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
             fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
             path_effects=shared.HALO, zorder=6,
         )  # fmt: skip
-
-
-def _colour_bar(axes: Sequence[Axes], lrs: Sequence[float]) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LogNorm
-
-    figure = axes[0].get_figure()
-    assert figure is not None
-    mappable = ScalarMappable(norm=LogNorm(min(lrs), max(lrs)), cmap=palette.ramp())
-    bar = figure.colorbar(mappable, ax=list(axes), pad=0.015, fraction=0.025, aspect=30)
-    bar.set_label("learning rate", color=palette.INK)
-    bar.ax.tick_params(labelsize=9)
-    bar.outline.set_visible(False)

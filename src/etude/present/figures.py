@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from etude.comparison import Comparison
 from etude.errors import DiskError, SpecError, nearest
-from etude.present import curves, overlay, response
+from etude.present import curves, overlay, response, schedule
 from etude.result import Result
 
 FORMATS = ("png", "svg", "pdf")
@@ -29,6 +29,7 @@ _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf":
 FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]] = {
     "curves": (curves.draw, 2, (11.0, 4.0)),  # drawn by, panels, inches
     "rates": (response.draw, 1, (9.0, 5.0)),
+    "schedule": (schedule.draw, 1, (8.0, 4.5)),
 }
 OVERLAY = (9.5, 5.0)  # inches, of a comparison
 
@@ -36,9 +37,9 @@ OVERLAY = (9.5, 5.0)  # inches, of a comparison
 def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
     """Draw a figure on ``ax`` (as many axes as it has panels), or on new ones from pyplot, and return the axes.
 
-    Raises `SpecError` for a figure that there is not, or for another number of axes.
+    Raises `SpecError` for a figure that there is not or that the result has not, or for another number of axes.
     """
-    drawn_by, panels, size = _known(figure)
+    drawn_by, panels, size = _known(figure, result)
     with matplotlib.rc_context(STYLE):
         if ax is None:
             import matplotlib.pyplot as plt
@@ -53,7 +54,7 @@ def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
 
 def save(result: Result, figure: str, path: Path) -> Path:
     """Draw a figure into a file whose ending names the format; the file is there whole or not at all."""
-    drawn_by, panels, size = _known(figure)
+    drawn_by, panels, size = _known(figure, result)
     return _save(path, panels, size, lambda axes: drawn_by(axes, result))
 
 
@@ -93,7 +94,17 @@ def _save(path: Path, panels: int, size: tuple[float, float], drawn_by: Callable
     return path
 
 
-def _known(figure: str) -> tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]:
+def names(result: Result) -> list[str]:
+    """Return the figures that a result has; curves from elsewhere have no schedule."""
+    return [name for name in FIGURES if name != "schedule" or schedule.applies(result)]
+
+
+def _known(figure: str, result: Result) -> tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]:
     if figure not in FIGURES:
         raise SpecError(f"plot: no figure is named {figure!r}{nearest(figure, FIGURES)}")
+    if figure == "schedule" and not schedule.applies(result):
+        raise SpecError(
+            "plot: figure 'schedule' needs the recipe of a run that etude trained, got curves without one; "
+            "draw 'curves' or 'rates'"
+        )
     return FIGURES[figure]

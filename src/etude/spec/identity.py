@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 
 from etude import tasks
 from etude.errors import MismatchError
-from etude.spec.recipe import Recipe
+from etude.spec import function
+from etude.spec.recipe import complete
 from etude.spec.study import Study, canonical
 from etude.tasks.task import Task
 
@@ -40,7 +40,7 @@ def identify(
             "metrics": sorted(task.metrics),
             "chosen_on_test_set": on_test,
         },
-        "recipe": _recipe(study.recipe, optimizer),
+        "recipe": study.recipe.to_dict(),
         "data": {
             "train": {"examples": task.train.examples, "digest": digests["train"]},
             "val": {"examples": task.val.examples, "digest": digests["val"]},
@@ -50,27 +50,45 @@ def identify(
         "evaluate_every": study.evaluate_every,
         "steps_per_epoch": steps_per_epoch,
     }
+    if not isinstance(study.recipe.schedule, str):
+        made["recipe"]["schedule_digest"] = function.digest(study.recipe.schedule, steps_per_epoch)
+    if optimizer is not None:
+        made["recipe"]["optimizer_made"] = dict(optimizer)
     parsed: dict[str, Any] = json.loads(canonical(made))
     return parsed
 
 
-def _recipe(recipe: Recipe, optimizer: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what of a recipe is compared: four fields always, the others where they are not as usual."""
-    always = ("optimizer", "optimizer_options", "schedule", "batch_size")
-    usual = {field.name: field.default for field in dataclasses.fields(recipe)}
-    made = {name: getattr(recipe, name) for name in usual if name in always or getattr(recipe, name) != usual[name]}
-    made["optimizer"] = recipe.optimizer_name
-    return made if optimizer is None else {**made, "made": dict(optimizer)}
+def identify_loop(study: Study, steps_per_epoch: int) -> dict[str, Any]:
+    """Return the identity of a study that its owner trains: its name and all that ``task_options`` say of the training."""
+    made = {
+        "task": {"name": study.name, "built_in": False, "chosen_on_test_set": None},
+        "task_options": study.task_options,
+        "loop": {"steps_per_epoch": steps_per_epoch},
+        "steps_per_epoch": steps_per_epoch,
+    }
+    parsed: dict[str, Any] = json.loads(canonical(made))
+    return parsed
 
 
 def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `MismatchError`, naming all that differs, when the directory holds another study."""
+    kinds = ["a loop of your own" if "loop" in one else f"the task {one['task']['name']!r}" for one in (stored, asked)]
+    if ("loop" in stored) != ("loop" in asked):
+        raise MismatchError(
+            f"{directory}: it holds another study: {kinds[0]} there, and {kinds[1]} here; choose another directory"
+        )
+    was, now = _completed(stored), _completed(asked)
+    if was.get("recipe", {}).get("schedule") != now.get("recipe", {}).get("schedule"):
+        for recipe in (was["recipe"], now["recipe"]):  # of two schedules the options are no further news
+            recipe.pop("schedule_options", None)
+            recipe.pop("schedule_digest", None)
     differences = [
-        f"{name} is {_brief(was)} there and {_brief(now)} here" for name, was, now in _differing("", stored, asked)
+        f"{name} is {_brief(there)} there and {_brief(here)} here" for name, there, here in _differing("", was, now)
     ]
     if differences:
+        another = "directory" if "loop" in asked else "--out"
         raise MismatchError(
-            f"{directory}: it holds another study: {'; '.join(differences)}; choose another --out, or ask for the same"
+            f"{directory}: it holds another study: {'; '.join(differences)}; choose another {another}, or ask for the same"
         )
 
 
@@ -91,6 +109,10 @@ def check_fingerprints(directory: Path, stored: Mapping[int, Fingerprint], asked
                 f"{directory}: it holds another study: with seed {seed} the first loss was {known_loss:.6g} and is now "
                 f"{first_loss:.6g} (an edited model, loss or preprocessing); choose another --out"
             )
+
+
+def _completed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {**identity, "recipe": complete(identity.get("recipe") or {})}
 
 
 def _differing(prefix: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from etude.errors import SpecError, nearest
+from etude.spec import function
+from etude.spec import schedule as schedules
 from etude.spec.value import number, value
 
 # Classes of torch.optim, by the name that is typed; a test holds them against the package.
@@ -30,7 +32,6 @@ ELSEWHERE = {
 PRECISIONS = {"float32": "float32", "fp32": "float32", "bf16": "bf16", "bfloat16": "bf16"}
 AVERAGES = ("none", "ema", "swa")
 AVERAGE_DECAY = 0.999
-SCHEDULES = ("constant", "linear", "cosine")
 
 
 def _optimizer(got: object) -> object:
@@ -91,12 +92,6 @@ def _decay(got: object) -> float:
     return decay
 
 
-def _schedule(got: object) -> str:
-    if not isinstance(got, str) or got.lower() not in SCHEDULES:
-        raise SpecError(f"study.recipe.schedule: no schedule is named {got!r}{nearest(str(got), SCHEDULES)}")
-    return got.lower()
-
-
 def _options(got: object) -> object:
     if isinstance(got, Mapping) and "lr" in got:
         raise SpecError("study.recipe.optimizer_options: 'lr' is what the study varies; put rates into study.lrs")
@@ -115,12 +110,15 @@ class Recipe:
     or ``sgdschedulefree`` of the extra ``optimizers``; or a function ``(params, lr) -> Optimizer``, where the rates of its
     groups follow ``lr``. ``weight_decay`` is its option of that name.
 
-    ``schedule`` multiplies the study's rate, which is the peak: ``constant``; ``linear`` and ``cosine`` fall to zero at the
-    horizon. ``batch_size`` is in examples; None where the data come in batches of their own.
+    ``schedule`` multiplies the study's rate, which is the peak, by optimizer step: ``constant``, ``linear``, ``cosine``,
+    ``one-cycle``, ``step``, ``exponential``, ``wsd``, with ``schedule_options`` (see `etude.spec.schedule.SCHEDULES`), or
+    a function from the step, counted from 0 where the warmup ends, to a factor. ``warmup`` rises linearly to the peak
+    before it: a number of epochs, ``"500 steps"``, or ``"5%"`` of the horizon.
 
-    ``accumulate`` batches make one optimizer step, on the mean of their gradients; the last step of an epoch may have
-    fewer. ``clip_norm`` bounds the norm of the gradient over all parameters (what is recorded is the norm before).
-    ``precision`` ``bf16`` computes model and loss under autocast to bfloat16, the weights stay float32.
+    ``batch_size`` is in examples; None where the data come in batches of their own. ``accumulate`` batches make one
+    optimizer step, on the mean of their gradients; the last step of an epoch may have fewer. ``clip_norm`` bounds the norm
+    of the gradient over all parameters (what is recorded is the norm before). ``precision`` ``bf16`` computes model and
+    loss under autocast to bfloat16, the weights stay float32.
 
     ``average`` evaluates averaged weights: ``ema``, exponentially with ``average_decay`` a step, or ``swa``, the plain mean
     (Izmailov et al. 2018, arXiv 1803.05407); from ``average_start`` epochs on, buffers averaged alike
@@ -132,7 +130,9 @@ class Recipe:
     weight_decay: Annotated[
         float | None, BeforeValidator(lambda got: None if got is None else _not_negative("weight_decay")(got))
     ] = None
-    schedule: Annotated[str, BeforeValidator(_schedule)] = "constant"
+    schedule: Annotated[str | Callable[[int], float], BeforeValidator(schedules.parse_schedule)] = "constant"
+    schedule_options: dict[str, Any] = Field(default_factory=dict)
+    warmup: Annotated[float | str, BeforeValidator(schedules.parse_warmup)] = 0.0
     batch_size: Annotated[
         int | None, BeforeValidator(lambda got: None if got is None else _whole("batch_size")(got))
     ] = 64
@@ -154,6 +154,12 @@ class Recipe:
             )
         if self.weight_decay is not None and "weight_decay" in self.optimizer_options:
             raise SpecError("study.recipe.weight_decay: it is in optimizer_options, too; leave one of them out")
+        object.__setattr__(self, "schedule_options", schedules.parse_options(self.schedule, self.schedule_options))
+        if self.warmup and self.schedule == "one-cycle":
+            raise SpecError(
+                f"study.recipe.warmup: one-cycle rises by itself, for {self.schedule_options['rise']:.0%} of the horizon: "
+                "leave the warmup out, or change schedule_options.rise"
+            )
         if self.average != "ema" and self.average_decay != AVERAGE_DECAY:
             raise SpecError(
                 f"study.recipe.average_decay: it belongs to average = 'ema', and average is {self.average!r}"
@@ -169,30 +175,59 @@ class Recipe:
         name = getattr(self.optimizer, "__name__", type(self.optimizer).__name__)
         return "own" if name == "<lambda>" else str(name)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as JSON-able values, for the store; an optimizer of the caller's own appears by its name."""
-        made = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**made, "optimizer": self.optimizer_name}
-
-    def factor(self, step: int, *, steps_per_epoch: int, horizon_step: int | None) -> float:
-        """TEMPORARY."""
-        return schedule_factor(self.schedule, step, horizon_step or step)
+    @property
+    def is_named(self) -> bool:
+        """Whether optimizer and schedule are known by name, so that the recipe can be made anew from what is stored."""
+        return isinstance(self.optimizer, str) and isinstance(self.schedule, str)
 
     @property
     def depends_on_horizon(self) -> bool:
         """Whether the rate at a step depends on how many epochs there will be."""
-        return self.schedule != "constant"
+        return schedules.depends_on_horizon(self.schedule, self.warmup)
+
+    @property
+    def horizon_reason(self) -> str:
+        """What depends on the horizon, in words: ``cosine schedule``, ``warmup of 5%``, or both."""
+        reasons = [f"{self.schedule} schedule"] if schedules.depends_on_horizon(self.schedule, 0.0) else []
+        reasons += [f"warmup of {self.warmup}"] if schedules.depends_on_horizon("constant", self.warmup) else []
+        return " with a ".join(reasons)
+
+    def factor(self, step: int, *, steps_per_epoch: int, horizon_step: int | None) -> float:
+        """Return what the peak rate is multiplied by in optimizer step ``step``, from 1.
+
+        ``horizon_step`` is the last step; it may be None where the recipe does not depend on it. Raises `SpecError` when a
+        schedule of the caller's own raises or returns no finite number of 0 or more.
+        """
+        return schedules.factor(self.schedule, self.schedule_options, self.warmup, step, steps_per_epoch, horizon_step)
+
+    def check(self, *, steps_per_epoch: int, horizon_step: int) -> None:
+        """Raise `SpecError` for a schedule that the horizon has no room for, or a function that cannot be one."""
+        schedules.check(self.schedule, self.schedule_options, self.warmup, steps_per_epoch, horizon_step)
+
+    def samples(self, steps_per_epoch: int, horizon_step: int) -> dict[str, Any]:
+        """Return what the store needs to draw a schedule of the caller's own: its factors at up to 500 of its steps.
+
+        Nothing for one of etude's own, which is known by its name.
+        """
+        if isinstance(self.schedule, str):
+            return {}
+        warm = schedules.warmup_steps(self.warmup, steps_per_epoch, horizon_step)
+        return {"schedule_samples": function.samples(self.schedule, horizon_step - 1 - warm)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as JSON-able values, for the store; functions of the caller's own appear by their names."""
+        made = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**made, "optimizer": self.optimizer_name, "schedule": schedules.words(self.schedule)}
 
 
-def schedule_factor(schedule: str, step: int, horizon_step: int) -> float:
-    """Return what the peak rate is multiplied by in optimizer step ``step`` (from 1) of ``horizon_step``.
+def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored recipe with the usual values of the fields that there were not when it was stored.
 
-    ``linear`` and ``cosine`` start at 1 and would reach 0 in the step after the last (Loshchilov and Hutter 2017,
-    arXiv 1608.03983, eq. 5, without restarts).
+    Of another kind of run, which has no recipe (no schedule), nothing is made up.
     """
-    done = min(1.0, (step - 1) / horizon_step)
-    if schedule == "linear":
-        return 1.0 - done
-    if schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * done))
-    return 1.0
+    if "schedule" not in stored:
+        return dict(stored)
+    usual = Recipe().to_dict()
+    if stored["schedule"] in schedules.SCHEDULES and "schedule_options" not in stored:
+        usual["schedule_options"] = schedules.parse_options(stored["schedule"], {})
+    return {**usual, **stored}
