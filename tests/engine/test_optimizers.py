@@ -283,7 +283,7 @@ def test_other_groups_are_another_study(tmp_path):
         functools.partial(head_and_trunk, weight_decay=1),
         None,
     ):
-        with pytest.raises(MismatchError, match=r"recipe\.made"):
+        with pytest.raises(MismatchError, match=r"recipe\.optimizer_made"):
             run(tmp_path, "adam", task=make_task(name="own", parameters=parameters))
 
 
@@ -319,7 +319,7 @@ def test_a_run_with_an_optimizer_of_ones_own_is_resumed_by_its_script(tmp_path, 
     etude.Study(task="quadratic", lrs=[0.1], epochs=2, recipe=recipe).run(tmp_path / "run", executor="inline")
     said = etude_command("resume", tmp_path / "run")
     assert said.status == 2
-    assert "its optimizer 'own' is Python code of your own; run your script again" in said.err
+    assert "its recipe is Python code of your own; run your script again" in said.err
     command = etude.Result.load(tmp_path / "run").recommendation.next_command
     assert command.startswith("study.")
 

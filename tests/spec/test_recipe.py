@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import etude
-from etude.errors import SpecError
+from etude.errors import MismatchError, SpecError
+from etude.spec import identity
 from etude.spec.recipe import ELSEWHERE, OPTIMIZERS, Recipe
 from etude.spec.study import Study
 
@@ -166,8 +167,12 @@ def test_the_command_line_has_the_fields_of_a_recipe(tmp_path, etude_command):
 
 
 def test_a_run_of_before_there_were_these_fields_is_still_the_same_study(finished_digits):
-    identity = etude.Result.load(finished_digits).stored.identity["recipe"]
-    assert {*identity} == {"optimizer", "optimizer_options", "schedule", "batch_size"}
+    stored = etude.Result.load(finished_digits).stored.identity
+    before = ("optimizer", "optimizer_options", "schedule", "batch_size")
+    old = {**stored, "recipe": {name: stored["recipe"][name] for name in before}}
+    identity.check_same(finished_digits, old, stored)
+    with pytest.raises(MismatchError, match=r"recipe\.accumulate is 1 there and 2 here"):
+        identity.check_same(finished_digits, old, {**stored, "recipe": {**stored["recipe"], "accumulate": 2}})
 
 
 @pytest.mark.parametrize(
@@ -240,5 +245,5 @@ def test_the_code_of_the_how_to_trains(tmp_path):
     for name in ("grouped", "own"):
         result = made[name].replace(epochs=1).run(tmp_path / name, executor="inline")
         assert result.counts == {"completed": 2}
-    groups = etude.Result.load(tmp_path / "grouped").stored.identity["recipe"]["made"]["groups"]
+    groups = etude.Result.load(tmp_path / "grouped").stored.identity["recipe"]["optimizer_made"]["groups"]
     assert [group["rate"] for group in groups] == [1.0, 0.1]
