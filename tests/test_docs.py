@@ -83,7 +83,7 @@ def test_the_page_of_the_command_line_has_all_commands_and_options():
             if parameter.param_type_name == "option" and parameter.name != "help":
                 assert f"`{max(parameter.opts, key=len)}" in sections[name], (name, parameter.name)
                 assert parameter.help.replace("|", "\\|") in sections[name]
-    assert "`--executor EXECUTOR` | auto, inline or processes. | `auto` |" in sections["run"]
+    assert "| `--executor EXECUTOR` | auto, inline or processes. (`auto`) |" in sections["run"]
     assert "`--quiet`, `-q`" in sections["run"]
 
 

@@ -1,14 +1,14 @@
 """What can go wrong, drawn as one tree.
 
     EtudeError
-    ├── SpecError            what was asked for cannot be done as it is written          exit 2
-    │   └── MismatchError    the run directory holds another study
-    ├── DataError            a data file is missing, truncated or not what it should be   exit 2
-    ├── StoreError           a run directory cannot be read or written                   exit 2
-    │   ├── InUseError       another process is writing to it
-    │   └── DiskError        writing stopped half way (a full disk); what was stored stays exit 1
-    ├── TrainingError        the trials' own code fails                                  exit 1
-    └── Interrupted          Ctrl-C; the state is kept                                   exit 130
+    ├── SpecError           what was asked for cannot be done as it is written   exit 2
+    │   └── MismatchError   the run directory holds another study
+    ├── DataError           a data file is missing, or not what it should be     exit 2
+    ├── StoreError          a run directory cannot be read or written            exit 2
+    │   ├── InUseError      another process is writing to it
+    │   └── DiskError       a full disk; what was stored before stays            exit 1
+    ├── TrainingError       the trials' own code fails                           exit 1
+    └── Interrupted         Ctrl-C; the state is kept                            exit 130
 
 A message is one line: what was expected, what was got, what to do.
 """
