@@ -85,9 +85,9 @@ def place_of(error: BaseException) -> str:
     return f"{own[-1][0]}, line {own[-1][1]}" if own else ""
 
 
-def words_of(error: BaseException) -> str:
-    """Return what ``error`` says, in one line with the notes that it has, and with its class."""
-    text, notes = str(error).strip(), getattr(error, "__notes__", ())
+def words_of(error: BaseException, *, noted: bool = True) -> str:
+    """Return what ``error`` says, in one line with its class and, if ``noted``, with the notes that it has."""
+    text, notes = str(error).strip(), getattr(error, "__notes__", ()) if noted else ()
     said = (
         text.splitlines()[-1]
         if _RELAYED in text
