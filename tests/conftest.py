@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,3 +89,14 @@ def tiny_task() -> Any:
         model=lambda: nn.Linear(4, 2), train=(x, (x[:, 0] > 0).long()), val=(x, (x[:, 0] > 0).long()),
         loss=nn.CrossEntropyLoss(), name="tiny",
     )  # fmt: skip
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Have torch compute in one thread, as trials do, so that bits can be compared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

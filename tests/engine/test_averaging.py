@@ -11,13 +11,7 @@ import etude
 from etude.engine.session import Session, Setup
 from etude.errors import SpecError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def batch_norm_net():

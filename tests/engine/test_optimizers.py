@@ -28,13 +28,7 @@ from etude.engine.session import Session
 from etude.errors import MismatchError, SpecError
 from etude.spec.recipe import ELSEWHERE, OPTIMIZERS
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 MODELS = {"muon": flat_net, "sparseadam": sparse_net}

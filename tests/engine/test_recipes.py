@@ -19,12 +19,7 @@ from etude.spec.trial import Trial
 RARELY = 1000.0  # epochs between evaluations
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def numbers(model, batch):

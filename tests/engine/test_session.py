@@ -19,12 +19,7 @@ from etude.spec.trial import Trial
 N, LAST = 150, 25  # examples; steps, of 10 an epoch
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def dropout_net():
