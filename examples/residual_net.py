@@ -4,6 +4,8 @@
 
 The study's rate is the peak of the schedule. The running statistics of BatchNorm are buffers, so they are stored and
 restored with the weights. With a schedule that falls to zero at the end, more epochs are other trials.
+
+The best rate found is about 0.1 (96 %); 1e-2 is too low for three epochs, 1 a little too high, 10 diverges.
 """
 
 import torch.nn.functional as F
@@ -53,7 +55,7 @@ recipe = etude.Recipe(
     optimizer="sgd", optimizer_options={"momentum": 0.9, "nesterov": True}, weight_decay=5e-4, batch_size=64,
     schedule="cosine", warmup="10%",
 )  # fmt: skip
-study = etude.Study(name="residual-net", task=task, recipe=recipe, lrs="1e-4..10/6", seeds=2, epochs=3)
+study = etude.Study(name="residual-net", task=task, recipe=recipe, lrs="1e-3..10/5", seeds=2, epochs=3)
 
 if __name__ == "__main__":
     print(study.run().recommendation.conclusion)

@@ -3,26 +3,17 @@
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pages import ROOT, blocks, run
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def run(command, cwd):
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
-
-
 def test_the_commands_run_as_they_stand(tmp_path):
-    commands = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+    commands = [line.removeprefix("$ ") for block in blocks(README, "console") for line in block.splitlines()]
     assert commands[0] == "make demo"
     ours = [command for command in commands if command.startswith("etude ")]
     assert len(ours) >= 5
@@ -38,7 +29,7 @@ def test_the_commands_run_as_they_stand(tmp_path):
 
 
 def test_the_example_runs(tmp_path):
-    (code,) = blocks("python")
+    (code,) = blocks(README, "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     script = tmp_path / "example.py"
     script.write_text(code)
@@ -48,7 +39,7 @@ def test_the_example_runs(tmp_path):
 
 
 def test_the_study_file_is_read(tmp_path):
-    (text,) = blocks("toml")
+    (text,) = blocks(README, "toml")
     path = tmp_path / "study.toml"
     path.write_text(text)
     done = run([sys.executable, "-m", "etude", "run", str(path), "--dry-run"], tmp_path)

@@ -59,6 +59,35 @@ def files(directory):
     }
 
 
+def test_histories_without_a_checkpoint_may_leave_steps_out_and_are_forgotten_on_a_restart(tmp_path):
+    with writing(tmp_path) as writer:
+        writer.request([(0.1, 0, None, 9.0, 9), (1.0, 0, None, 9.0, 9)])
+        for lr in (0.1, 1.0):
+            trial = trial_of(tmp_path, lr)
+            writer.record(trial, [history(0, 2), history(5, 6), history(6, 6, metrics={"val_loss": 1.5})])
+        read = trial_of(tmp_path)
+        assert (read.status, read.step, read.checkpoint, read.wall_s) == ("running", 6, None, 0.75)
+        columns = store.read_steps(tmp_path)[read.id]
+        assert np.frombuffer(columns["step"], "<i8").tolist() == [1, 2, 6]
+        assert np.frombuffer(columns["loss"], "<f4").tolist() == [1, 2, 6]
+        writer.fail(read, "stopped", None)
+        writer.restart(read)
+        assert (trial_of(tmp_path).status, trial_of(tmp_path).step, trial_of(tmp_path).wall_s) == ("pending", 0, 0)
+        assert trial_of(tmp_path).evaluations == ()
+        assert store.read_steps(tmp_path).keys() == {trial_of(tmp_path, 1.0).id}
+        assert len(trial_of(tmp_path, 1.0).evaluations) == 1
+
+
+def test_a_refused_record_leaves_nothing_behind(tmp_path):
+    with writing(tmp_path) as writer:
+        writer.request([(0.1, 0, None, 9.0, 9)])
+        trial = trial_of(tmp_path)
+        with pytest.raises(StoreError):
+            writer.record(trial, [history(0, 2), history(0, 3)])  # twice the same steps
+        assert trial_of(tmp_path) == trial
+        assert store.read_steps(tmp_path) == {}
+
+
 def test_what_is_written_is_read(directory):
     read = store.read(directory)
     assert read.study == STUDY

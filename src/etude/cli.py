@@ -118,6 +118,11 @@ def resume(
 
     directory = _latest(run)
     stored = Result.load(directory)
+    if stored.is_own_loop:
+        raise SpecError(
+            f"{directory}: its training loop is your own; run your script again, study.missing({str(directory)!r}) gives "
+            "the trials that are left"
+        )
     table = {**stored.study, "epochs": stored.horizon}
     if study is not None:
         table |= _task_of(study, stored)
@@ -263,9 +268,8 @@ def list_runs(
             print(error)
             continue
         study = stored.study
-        print(
-            f"{directory}  {study['task']}, {study['recipe']['optimizer']}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}"
-        )
+        what = f"{study['task']}, {study['recipe']['optimizer']}" if study["recipe"] else f"{study['name']}, own loop"
+        print(f"{directory}  {what}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}")
 
 
 @app.command()

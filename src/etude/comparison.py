@@ -161,6 +161,10 @@ def _differences(names: Sequence[str], results: Sequence[Result]) -> Iterator[st
     recipes = [complete(result.study.get("recipe") or {}) for result in results]
     for key in sorted({key for recipe in recipes for key in recipe}):
         fields[f"recipe.{key}"] = [recipe.get(key) for recipe in recipes]
+    if any(result.is_own_loop for result in results):  # what the caller says of the training is all that is known of it
+        options = [result.study.get("task_options") or {} for result in results]
+        for key in sorted({key for one in options for key in one}):
+            fields[f"task_options.{key}"] = [one.get(key) for one in options]
     for what, values in fields.items():
         if any(value != values[0] for value in values):
             said = ", ".join(f"{name} {_text(value)}" for name, value in zip(names, values, strict=True))

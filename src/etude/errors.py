@@ -16,9 +16,13 @@ A message is one line: what was expected, what was got, what to do.
 from __future__ import annotations
 
 import difflib
+import inspect
+import os
+import re
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class EtudeError(Exception):
@@ -74,8 +78,38 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def place_of(error: BaseException) -> str:
     """Return the innermost place in the user's own code that ``error`` passed through (``study.py, line 12``), or nothing."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
-    return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
+    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
+    # A DataLoader's worker sends its traceback as text, which is further in.
+    frames += [(path, int(line)) for path, line in _FRAME.findall(str(error))] if _RELAYED in str(error) else []
+    own = [(path, line) for path, line in frames if not _is_library(path)]
+    return f"{own[-1][0]}, line {own[-1][1]}" if own else ""
+
+
+def words_of(error: BaseException) -> str:
+    """Return what ``error`` says, in one line with the notes that it has, and with its class."""
+    text, notes = str(error).strip(), getattr(error, "__notes__", ())
+    said = (
+        text.splitlines()[-1]
+        if _RELAYED in text
+        else f"{type(error).__name__}: {text}"
+        if text
+        else type(error).__name__
+    )
+    return " ".join("; ".join([said.strip().rstrip("."), *notes]).split()) if notes else " ".join(said.split())
+
+
+def source_of(function: Any) -> str:
+    """Return where a function or class is written, ``study.py, line 12``; its name where that cannot be told."""
+    function = inspect.unwrap(getattr(function, "func", function))
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    if isinstance(function, type):
+        try:
+            return f"{inspect.getsourcefile(function)}, line {inspect.getsourcelines(function)[1]}"
+        except (OSError, TypeError):
+            return function.__name__
+    if code is None or _is_library(code.co_filename):
+        return getattr(function, "__name__", type(function).__name__)
+    return f"{code.co_filename}, line {code.co_firstlineno}"
 
 
 def _is_library(path: str) -> bool:
@@ -83,11 +117,12 @@ def _is_library(path: str) -> bool:
     return (
         path.startswith("<frozen")
         or "site-packages" in parts
-        or "torch" in parts
-        or _PACKAGE in path
-        or _STDLIB in path
+        or "dist-packages" in parts
+        or path.startswith((_PACKAGE, _STDLIB))
     )
 
 
-_PACKAGE = str(Path(__file__).parent)
-_STDLIB = str(Path(difflib.__file__).parent)
+_PACKAGE = str(Path(__file__).parent) + os.sep
+_STDLIB = str(Path(difflib.__file__).parent) + os.sep
+_RELAYED = "Original Traceback (most recent call last):"
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')

@@ -67,16 +67,7 @@ class Prepared:
     @property
     def merged(self) -> Study:
         """The study with what the directory already has: rates and seeds are joined, the longer horizon is kept."""
-        if self.stored is None:
-            return self.study
-        study, stored = self.study, self.stored.study
-        longer = max(study.epochs, stored["epochs"])
-        return study.replace(
-            lrs=sorted({*study.lrs, *stored["lrs"]}),
-            seeds=sorted({*study.seeds, *stored["seeds"]}),
-            epochs=longer if {*stored["lrs"]} <= {*study.lrs} else stored["epochs"],
-            expect=study.expect or stored["expect"],
-        )
+        return self.study if self.stored is None else self.study.joined(self.stored.study)
 
     def samples(self) -> dict[str, Any]:
         """Return what the store needs to draw a schedule of the caller's own."""
@@ -131,17 +122,19 @@ def prepare(study: Study, directory: Path, executor: str, workers: int | None, d
         known_seed = min(stored.seeds)  # with new seeds alone an edited model would go unnoticed
         by_seed[known_seed] = dataclasses.replace(trials[0], seed=known_seed)
     try:
-        setup, about_data = rehearsal.settle(setup)
+        setup, about_data = rehearsal.settle(setup, trials[0])
         _check_batch_size(study, setup)
         study.recipe.check(steps_per_epoch=setup.steps_per_epoch, horizon_step=setup.steps(study.epochs))
         rehearsal.check_factory(setup, trials[0])
         reading, about_reading = rehearsal.read(setup, trials[0])
         setup = _with_layout(dataclasses.replace(setup, resume=reading.resume), trials[0], reading.batches[0])
+        digests, about_val = rehearsal.digests(setup, reading.same_order)
+        about_reading += about_val
         identified = identity.identify(
             study,
             setup.task,
             setup.steps_per_epoch,
-            digests=rehearsal.digests(setup, reading.same_order),
+            digests=digests,
             optimizer=rehearsal.describe_optimizer(setup, trials[0]),
             notes=[*about_reading, *(note for note in about_data if "read into memory" not in note)],
         )
@@ -207,7 +200,7 @@ def _check_names(study: Study, recorded: Iterable[str] | None) -> None:
 def _check_batch_size(study: Study, setup: Setup) -> None:
     train: Data = setup.task.train
     size = study.recipe.batch_size
-    if size is not None and train.examples is not None and size > train.examples:
+    if size is not None and not setup.task.makes_batches and train.examples is not None and size > train.examples:
         raise SpecError(
             f"study.recipe.batch_size: expected at most the {train.examples:,} training examples, got {size:,}"
         )
@@ -276,6 +269,11 @@ def _notices(prepared: Prepared) -> list[str]:
         notices.append(
             f"Rates are chosen on {prepared.identity['task']['chosen_on_test_set']}; "
             "--holdout 5000 (with another --out) keeps training images for choosing and the test images for the end."
+        )
+    if prepared.plan.executor == "processes" and prepared.plan.workers > plan.cores():
+        notices.append(
+            f"{prepared.plan.workers} workers take turns on the {plan.cores()} cores that this process may use; as many workers "
+            "as cores are usually faster."
         )
     loaders = getattr(getattr(prepared.setup.task.train, "source", None), "num_workers", 0)
     together = loaders * (prepared.plan.workers if prepared.plan.executor == "processes" else 1)

@@ -39,6 +39,10 @@ READINGS = (
     "binned",
     "summary",
 )  # as the analysis has them
+LATE = (
+    "Nothing was logged before training (epoch 0), so whether a rate moved at all, or ended where it had started, is told from "
+    "its first evaluation on."
+)
 ADAMW_DECAY = 0.01  # of torch.optim.AdamW where the recipe does not say; a test holds it against the class
 
 
@@ -114,6 +118,11 @@ class Result:
         return int(self.stored.identity["steps_per_epoch"])
 
     @property
+    def is_own_loop(self) -> bool:
+        """Whether its trials were trained by a loop of the caller's own, through ``study.missing``."""
+        return "loop" in self.stored.identity
+
+    @property
     def unit(self) -> str:
         """What the horizon is counted in: ``epoch``, ``step``, or nothing where only final values are known."""
         return "epoch" if self.imported is None else self.imported.unit
@@ -131,10 +140,11 @@ class Result:
     @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be told from the records, and what else the analysis has to say."""
-        of_data = (
-            self.stored.identity.get("data", {}).get("notes", ()) if self.imported is None else self.imported.notes
-        )
-        return (*of_data, *self.analysis.get("notes", ()))
+        of_data = self.stored.identity.get("data", {}).get("notes", ())
+        imported = () if self.imported is None else self.imported.notes
+        begun = [trial.evaluations[0].step for trial in self.judged if trial.evaluations]
+        late = (LATE,) if self.is_own_loop and begun and min(begun) > 0 else ()
+        return (*of_data, *imported, *late, *self.analysis.get("notes", ()))
 
     @cached_property
     def horizon(self) -> float:
@@ -214,12 +224,14 @@ class Result:
         losses = self._losses()
         none = np.empty(0)
         # A loss that no trial has is left out: an array of NaN is no curve to tell dynamics from.
-        has_loss = self.imported is None or any(np.isfinite(self.columns(t).train_loss).any() for t in self.judged)
+        logged = self.imported is not None or self.is_own_loop  # by somebody else, who may have left things out
+        has_loss = not logged or any(np.isfinite(self.columns(t).train_loss).any() for t in self.judged)
         curves = []
         for trial in self.judged:
             columns = Columns.of(trial.evaluations)
-            if self.imported is not None:  # a gap in the objective is a missing evaluation
-                columns = columns.take(np.isfinite({**columns.metrics, "train_loss": columns.train_loss}[metric]))
+            if logged:  # a gap in the objective is a missing evaluation
+                decides = {metric: np.full(len(columns), math.nan), **columns.metrics, "train_loss": columns.train_loss}
+                columns = columns.take(np.isfinite(decides[metric]))
             unknown = np.full(len(columns), math.nan)
             metrics = {metric: unknown, **columns.metrics}
             if has_loss:
@@ -333,9 +345,13 @@ class Result:
             words += ["--lrs", lrs] if lrs else []
             words += ["--seeds", wanted] if more else []
             return shlex.join(words)
+        method, more_said = "run", ""
+        if self.is_own_loop:
+            steps = self.steps_per_epoch
+            method, more_said = "missing", f", steps_per_epoch={steps}" if steps != 1 else ""
         changes = ([f"lrs=[{lrs}]"] if lrs else []) + ([f"seeds={wanted!r}"] if more else [])
         study = f"study.replace({', '.join(changes)})" if changes else "study"
-        return f"{study}.run({str(self.directory)!r})"
+        return f"{study}.{method}({str(self.directory)!r}{more_said})"
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -406,14 +422,17 @@ class Result:
         """
         from etude.engine import restore
 
-        if self.directory is None:
-            raise SpecError("result.model: these curves were trained elsewhere, and their weights are not here")
+        if self.directory is None or self.is_own_loop:
+            raise SpecError(
+                "result.model: these curves were trained by other code than etude's, and their weights are not here"
+            )
         trial = self._trial(lr, seed)
         made_by = study or self.made_by
         if made_by is None:
             if not self.is_known_by_name:
                 raise SpecError(
-                    f"result.model: the task {self.study['task']!r} or its recipe is code of your own; give the study that trained it: "
+                    f"result.model: the task {self.study['task']!r} or its recipe is code of your own; "
+                    "give the study that trained it: "
                     f"result.model(lr={lr:g}, seed={trial.seed}, study=study)"
                 )
             from etude.spec.study import Study

@@ -15,7 +15,7 @@ from pathlib import Path
 from etude import store
 from etude.engine.history import History
 from etude.engine.session import Session, Setup
-from etude.errors import Interrupted, TrainingError
+from etude.errors import Interrupted, SpecError, TrainingError
 from etude.execution import Executor, plan
 from etude.execution.carrier import Failure, Outcome, Slice
 from etude.execution.plan import Plan
@@ -114,7 +114,7 @@ def run(
     with Writer(directory) as writer, contextlib.ExitStack() as open_:
         prepared = prepare(study, directory, executor, workers, device, carry)
         # Before anything is stored, so that a task which cannot be taken to a worker process leaves nothing behind.
-        carrying = open_.enter_context(_executor(prepared)) if prepared.requests else None
+        carrying = open_.enter_context(_executor(prepared, executor)) if prepared.requests else None
         # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
         asked = {} if carry == "unfinished" else dict.fromkeys(study.trials(), study.epochs)
         asked |= {request.trial: request.epochs for request in prepared.requests}
@@ -167,9 +167,21 @@ def _place(study: Study, directory: str | Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def _executor(prepared: Prepared) -> Iterator[Executor]:
-    """Start the executor that the plan names, and end it; what it has under way is waited for where all went well."""
-    executor = plan.make(prepared.plan, prepared.setup)
+def _executor(prepared: Prepared, asked: str) -> Iterator[Executor]:
+    """Start the executor that the plan names, and end it; what it has under way is waited for where all went well.
+
+    Where nobody ``asked`` for processes, a task that cannot be taken to them is trained here, and that is said.
+    """
+    try:
+        executor = plan.make(prepared.plan, prepared.setup)
+    except SpecError as error:
+        if asked != "auto":
+            raise
+        inline = plan.choose("inline", None, prepared.plan.device, n_trials=1, seconds=0.0)
+        prepared.plan = dataclasses.replace(inline, reason="the task cannot be taken to other processes")
+        why = str(error).partition("; use executor='inline'")[0]
+        prepared.notices.append(f"{why}; so trials are trained one at a time in this process.")
+        executor = plan.make(prepared.plan, prepared.setup)
     sound = False
     try:
         yield executor

@@ -157,7 +157,7 @@ def test_what_the_trials_code_raises_is_a_failure_with_its_line_and_traceback(se
             (outcome,) = executor.wait()
         finally:
             executor.close()
-        assert outcome.failure.reason.startswith("ValueError: no such thing (")
+        assert outcome.failure.reason.startswith("ValueError: no such thing; on a batch (")
         assert ", line 1" in outcome.failure.reason
         assert "Traceback" in outcome.failure.traceback
 

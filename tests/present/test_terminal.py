@@ -6,9 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
-from etude.present.terminal import Progress, duration, print_result
+from etude.present.terminal import Progress, duration, print_result, recipe_words
 from etude.result import Result
 from etude.runner import Advanced, Failed, Started
+from etude.spec.recipe import Recipe
 from etude.spec.study import Study
 from etude.spec.trial import Trial
 
@@ -171,3 +172,24 @@ def test_a_result_names_every_rate_with_its_verdict(finished_bowl):
     for rate, verdict in (("1e-9", "too low"), ("1", "good"), ("10", "diverged")):
         assert re.search(rf"^ *{rate} +{verdict} ", written, re.MULTILINE)
     assert "\x1b" not in written
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({}, ["adam", "batch 64"]),
+        ({"optimizer": "adamw", "weight_decay": 0.1, "accumulate": 4}, ["adamw with weight decay 0.1", "4 × batch 64"]),
+        ({"schedule": "cosine", "warmup": "5%"}, ["adam", "batch 64", "cosine after a warmup of 5%"]),
+        ({"warmup": 1}, ["adam", "batch 64", "warmup of 1 epoch"]),
+        ({"schedule": "wsd", "clip_norm": 0.5}, ["adam", "batch 64", "wsd schedule", "gradient norm up to 0.5"]),
+        ({"precision": "bf16", "average": "ema"}, ["adam", "batch 64", "bf16", "ema of the weights"]),
+        ({"batch_size": None}, ["adam", "batches as the data make them"]),
+    ],
+)
+def test_a_recipe_is_told_as_far_as_it_is_not_the_usual_one(recipe, words):
+    assert recipe_words(Recipe(**recipe).to_dict()) == words
+
+
+def test_a_recipe_stored_before_there_was_more_to_say_is_told():
+    stored = {"optimizer": "sgd", "optimizer_options": {}, "schedule": "linear", "batch_size": 10}
+    assert recipe_words(stored) == ["sgd", "batch 10", "linear schedule"]

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import etude
-from etude import cli, tasks
+from etude import cli, runner, tasks
 from etude.errors import SpecError
 from etude.spec.expectation import Expectation
 from etude.spec.objective import Objective
@@ -300,8 +300,49 @@ def test_a_study_is_frozen():
 def test_a_missing_field_is_named(missing):
     fields = {"task": "digits", "lrs": [1e-3], "epochs": 1}
     del fields[missing]
-    with pytest.raises(SpecError, match=rf"^study\.{missing} is missing$"):
+    with pytest.raises(SpecError, match=rf"^study\.{missing} is missing($|: give one, or a name where)"):
         Study(**fields)
+
+
+def own(**changes):
+    return Study(**{"name": "mine", "lrs": [1e-3], "epochs": 2, **changes})
+
+
+def test_a_study_without_a_task_is_for_a_loop_of_ones_own():
+    made = own(task_options={"model": "mlp", "widths": (1, 2)})
+    assert made.task_name is None
+    assert made.objective == etude.minimize("val_loss")
+    assert own(objective="val_accuracy").objective == etude.maximize("val_accuracy")
+    stored = json.loads(json.dumps(made.to_dict()))
+    assert (stored["task"], stored["recipe"]) == (None, {})
+    assert stored["task_options"] == {"model": "mlp", "widths": [1, 2]}
+    # Other epochs are other trials: whether the loop has a schedule is not known.
+    assert made.trials() == [Trial(lr=1e-3, seed=0, horizon=2)]
+    assert made.replace(lrs=[1e-2]).name == "mine"
+
+
+def test_a_study_without_a_task_cannot_be_run(tmp_path):
+    for train in (own().make_task, lambda: own().run(tmp_path / "run"), lambda: runner.run(own(), tmp_path / "run")):
+        with pytest.raises(SpecError, match=r"study\.task: 'mine' has none.* for trial in study\.missing"):
+            train()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": Recipe(optimizer="sgd")}, r"^study\.recipe: it speaks of a task"),
+        ({"holdout": 10}, r"^study\.holdout: it speaks of a task"),
+        ({"evaluate_every": 2}, r"^study\.evaluate_every: it speaks of a task"),
+        ({"task_options": {"rate": math.nan}}, r"^study\.task_options\['rate'\]: expected text, finite numbers"),
+        ({"task_options": {"model": object()}}, r"^study\.task_options\['model'\]: expected text, .*object"),
+        ({"name": "a/b"}, r"^study\.name"),
+    ],
+)
+def test_what_only_a_task_makes_sense_of_is_refused_without_one(changes, said):
+    with pytest.raises(SpecError, match=said) as refused:
+        own(**changes)
+    assert "\n" not in str(refused.value)
 
 
 def test_what_is_no_task_is_refused():

@@ -82,9 +82,7 @@ def test_attention_is_the_textbooks(task):
 def test_loss_and_bits_by_character_agree_and_have_standard_errors(task):
     torch.manual_seed(0)
     model = task.model()
-    values, errors = evaluate(
-        model, task.val, task.loss, task.metrics, batch_size=128, shape=lambda inputs: inputs, prefix="val_"
-    )
+    values, errors = evaluate(model, task, task.val, batch_size=128, forward=model, prefix="val_")
     assert values["val_loss"] == pytest.approx(math.log(len(charlm.ALPHABET)), abs=0.3)  # it knows nothing yet
     assert values["val_bpc"] == pytest.approx(values["val_loss"] / math.log(2), rel=1e-5)
     assert errors["val_bpc"] == pytest.approx(errors["val_loss"] / math.log(2), rel=1e-4)

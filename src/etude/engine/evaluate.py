@@ -8,16 +8,18 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
+from itertools import count
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from etude.engine.loss import loss_of, pair
-from etude.errors import SpecError
+from etude.errors import SpecError, source_of
+from etude.tasks import tree
 from etude.tasks.data import Data
 from etude.tasks.metrics import is_aggregate
 from etude.tasks.task import Task
@@ -42,45 +44,69 @@ def evaluate(
     forward: Callable[[Tree], Any],
     prefix: str,
     batches: int | None = None,
+    seconds: float = math.inf,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return ({name: value}, {name: standard error}), names with ``prefix``; the model is left in evaluation mode.
 
     ``forward`` makes outputs of inputs as the model's plan wants them. The standard error is that of the mean over
     examples. The loss has one when it can be had by example: a loss module or function with ``reduction="mean"``. With
-    ``batches`` only so many are looked at.
+    ``batches`` only so many are looked at, with ``seconds`` (after the first two) as many as that allows.
     """
     model.eval()
-    measured = _Measured(model, task, forward)
-    for batch, size in islice(data.in_order(batch_size), batches):
-        measured.add(batch, size)
+    split = prefix.removesuffix("_")
+    measured = _Measured(model, task, forward, split)
+    reading, began = iter(data.in_order(batch_size)), time.perf_counter()
+    for i in range(batches) if batches is not None else count():
+        if i > 1 and time.perf_counter() - began > seconds:
+            break
+        try:
+            batch, size = next(reading)
+        except StopIteration:
+            break
+        except Exception as error:
+            error.add_note(f"while task.{split} was read")
+            raise
+        try:
+            measured.add(batch, size)
+        except SpecError:
+            raise
+        except Exception as error:
+            error.add_note(f"on a batch {tree.describe(batch)} of task.{split}")
+            raise
     if not measured.sizes:
-        raise SpecError(f"task.{prefix.removesuffix('_')}: expected at least one batch, got none")
+        raise SpecError(f"task.{split}: expected at least one batch, got none")
     return measured.result(prefix)
 
 
 class _Measured:
     """What has been measured so far: a column a name, a row a batch."""
 
-    def __init__(self, model: nn.Module, task: Task, forward: Callable[[Tree], Any]) -> None:
-        self.model, self.task, self.forward = model, task, forward
+    def __init__(self, model: nn.Module, task: Task, forward: Callable[[Tree], Any], split: str) -> None:
+        self.model, self.task, self.forward, self.split = model, task, forward, split
         self.sizes: list[int | None] = []
         self.columns: dict[str, list[Tensor]] = {}
         self.whole: list[tuple[Any, Any]] = []  # for metrics that are no mean of their values by batch
         metrics = cast(Mapping[str, Any], task.metrics)
         # An aggregate keeps what it has seen: a fresh one for each evaluation, the user's own is not touched.
         self.aggregates = {name: copy.deepcopy(metric) for name, metric in metrics.items() if is_aggregate(metric)}
+        for metric in self.aggregates.values():
+            metric.reset()
         self.metrics = {name: metric for name, metric in metrics.items() if name not in self.aggregates}
-        self.loss: Loss | None = None if task.loss is None else by_example(task.loss) or task.loss
+        self.by_example: Loss | None = None if task.loss is None else by_example(task.loss)
+        self.examples: list[
+            Tensor
+        ] = []  # losses by example, a row a batch, while their means are the batches' own losses
         self.gathered: set[str] = set()
 
     def add(self, batch: Tree, size: int | None) -> None:
         """Measure one batch of ``size`` examples (None where that is not known)."""
+        size = tree.length(batch) if size is None else size
         if self.task.evaluate is not None:
             self._of_evaluate(self.task.evaluate(self.model, batch), size)
         elif self.task.step is not None:
             self._of_step(self.task.step(self.model, batch), size)
         else:
-            inputs, targets = pair(batch)
+            inputs, targets = pair(batch, f"task.{self.split}")
             outputs = self.forward(inputs)
             self.sizes.append(_size_of(targets, size))
             self._of_loss(outputs, targets)
@@ -88,7 +114,8 @@ class _Measured:
 
     def _of_evaluate(self, got: Any, size: int | None) -> None:
         if not isinstance(got, Mapping):
-            raise SpecError(f"task.evaluate: expected a dict of numbers or tensors, got {type(got).__name__}")
+            where = source_of(self.task.evaluate)
+            raise SpecError(f"task.evaluate: expected a dict of numbers or tensors, got {type(got).__name__} ({where})")
         if any(name in got for name in GIVEN) and not all(name in got for name in GIVEN):
             raise SpecError("task.evaluate: expected outputs and targets, or neither, for the metrics")
         if self.task.metrics and GIVEN[0] not in got:
@@ -102,25 +129,27 @@ class _Measured:
 
     def _of_step(self, got: Any, size: int | None) -> None:
         self.sizes.append(size)
-        loss, recorded = loss_of(got)
+        assert self.task.step is not None
+        loss, recorded = loss_of(got, self.task.step)
         for name, value in {"loss": loss, **recorded}.items():
             self._note(name, value, "step")
 
     def _of_loss(self, outputs: Any, targets: Any) -> None:
-        assert self.loss is not None
-        assert self.task.loss is not None
-        values = self.loss(outputs, targets)
-        if len(self.sizes) == 1 and self.loss is not self.task.loss and not self._agrees(values, outputs, targets):
-            self.loss, values = self.task.loss, self.task.loss(outputs, targets)
-        self._note("loss", values, "loss")
+        """Note the batch's own loss, and its losses by example as long as their mean is that loss.
 
-    def _agrees(self, values: Tensor, outputs: Any, targets: Any) -> bool:
-        """Whether the mean of the values by example is the batch's own loss (it is not, with class weights or padding)."""
+        It is not with class weights, nor where targets are ignored (padding), which may begin in any batch.
+        """
         assert self.task.loss is not None
-        if values.ndim == 0 or values.shape[0] != self.sizes[-1]:
-            return False
-        mean, own = _rows(values).double().mean(), self.task.loss(outputs, targets).double()
-        return bool(torch.isclose(mean, own, rtol=1e-4, atol=1e-7, equal_nan=True))
+        own = self._note("loss", self.task.loss(outputs, targets), "loss")
+        if self.by_example is None:
+            return
+        values = self.by_example(outputs, targets)
+        if own.ndim == 0 and values.ndim and values.shape[0] == self.sizes[-1]:
+            rows = _rows(values.detach())
+            if torch.isclose(rows.double().mean().cpu(), own.double(), rtol=1e-4, atol=1e-7, equal_nan=True):
+                self.examples.append(rows)
+                return
+        self.by_example = None
 
     def _of_metrics(self, outputs: Any, targets: Any) -> None:
         for metric in self.aggregates.values():
@@ -128,56 +157,86 @@ class _Measured:
                 metric.to(outputs.device)
             metric.update(outputs, targets)
         for name, metric in self.metrics.items():
-            if self._note(name, metric(outputs, targets), f"metrics[{name!r}]").ndim == 0:
+            if self._note(name, metric(outputs, targets), f"metrics[{name!r}]", metric).ndim == 0:
                 self.gathered.add(name)
         if self.gathered:
             self.whole.append((outputs, targets))
 
-    def _note(self, name: str, got: Any, said_by: str) -> Tensor:
+    def _note(self, name: str, got: Any, said_by: str, function: Any = None) -> Tensor:
         """Keep a value of the batch: a scalar, or one an example."""
+        said = getattr(self.task, said_by) if function is None else function
+        if isinstance(got, Tensor) and got.is_meta:
+            raise SpecError(
+                f"task.{said_by}: expected a tensor with values for {name!r}, got one on the device meta ({source_of(said)})"
+            )
         try:
             values = torch.as_tensor(got)
             values = values.detach().to("cpu") if values.ndim == 0 else values.detach()
-        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-            reason = str(error).split("\n")[0]
-            what = f"got {type(got).__name__} ({reason})"
+        except (TypeError, ValueError, RuntimeError, NotImplementedError):
+            what = f"got {type(got).__name__} ({source_of(said)})"
             raise SpecError(f"task.{said_by}: expected a number or a tensor for {name!r}, {what}") from None
-        if values.is_meta:
-            raise SpecError(f"task.{said_by}: expected a tensor with values for {name!r}, got one on the device meta")
         size = self.sizes[-1]
-        if values.ndim and self.task.loss is None and size is None:
+        if values.ndim and size is None:
             self.sizes[-1] = size = int(values.shape[0])
         if values.ndim and values.shape[0] != size:
             raise SpecError(
-                f"task.{said_by}: expected values by example, shape ({size},), or a scalar, got shape {tuple(values.shape)}"
+                f"task.{said_by}: expected values by example, shape ({size},), or a scalar for {name!r}, got shape "
+                f"{tuple(values.shape)} ({source_of(said)})"
             )
-        self.columns.setdefault(name, []).append(_rows(values) if values.ndim else values)
-        return self.columns[name][-1]
+        column = self.columns.setdefault(name, [])
+        column.append(_rows(values) if values.ndim else values)
+        if column[-1].ndim != column[0].ndim:
+            raise SpecError(
+                f"task.{said_by}: expected {name!r} by example, shape (B,), or a scalar in all batches alike, got some of "
+                f"each ({source_of(said)})"
+            )
+        return column[-1]
+
+    def _of_all(self, name: str) -> float:
+        """Return an aggregate such as F1, which is not the mean of its values by batch, of all examples at once."""
+        metric = self.metrics[name]
+        try:
+            outputs, targets = (tree.join(parts) for parts in zip(*self.whole, strict=True))
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise SpecError(
+                f"task.metrics[{name!r}]: a scalar is computed of all examples at once, and their outputs or targets cannot be "
+                f"laid together ({reason}); return values by example, shape (B,), or a metric with update and compute "
+                f"({source_of(metric)})"
+            ) from None
+        return float(metric(outputs, targets))
 
     def result(self, prefix: str) -> tuple[dict[str, float], dict[str, float]]:
         """Return means and their standard errors."""
         by_name: dict[str, float] = {}
         errors: dict[str, float] = {}
+        if len(self.examples) == len(self.sizes):
+            self.columns["loss"] = self.examples
         for name, column in self.columns.items():
             if len(column) != len(self.sizes):
-                raise SpecError(f"task.evaluate: {name!r} is missing in some of the batches; return it for all of them")
+                said_by = "step" if self.task.evaluate is None else "evaluate"
+                where = source_of(getattr(self.task, said_by))
+                raise SpecError(
+                    f"task.{said_by}: {name!r} is missing in some of the batches of task.{self.split}; return it for all of "
+                    f"them ({where})"
+                )
             if column[0].ndim:
                 values_N = torch.cat([values.cpu() for values in column]).double()
                 by_name[prefix + name] = values_N.mean().item()
                 if len(values_N) > 1 and math.isfinite(error := values_N.std().item() / math.sqrt(len(values_N))):
                     errors[prefix + name] = error
-            elif name in self.gathered:  # an aggregate such as F1 is not the mean of its values by batch
-                outputs, targets = (torch.cat(parts) for parts in zip(*self.whole, strict=True))
-                by_name[prefix + name] = float(self.metrics[name](outputs, targets))
+            elif name in self.gathered:
+                by_name[prefix + name] = self._of_all(name)
             else:
                 weights = [1.0 if None in self.sizes else float(size or 0) for size in self.sizes]
                 weighted = sum(value.double().item() * weight for value, weight in zip(column, weights, strict=True))
                 by_name[prefix + name] = weighted / sum(weights)
         for name, metric in self.aggregates.items():
             computed = metric.compute()
-            if not isinstance(computed, Tensor) or computed.numel() != 1:
+            if not isinstance(computed, Tensor | float | int) or torch.as_tensor(computed).numel() != 1:
                 raise SpecError(
-                    f"task.metrics[{name!r}]: expected one number from compute(), got {type(computed).__name__}"
+                    f"task.metrics[{name!r}]: expected one number from compute(), got {tree.describe(computed)}; average over "
+                    "classes, or give several metrics by name"
                 )
             by_name[prefix + name] = float(computed)
         return by_name, errors

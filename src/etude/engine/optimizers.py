@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from etude.errors import SpecError, nearest
+from etude.errors import SpecError, nearest, source_of
 from etude.spec.recipe import ELSEWHERE, OPTIMIZERS, Recipe
 from etude.tasks.task import Task
 
@@ -140,12 +140,6 @@ def describe(optimizer: Optimizer) -> dict[str, Any]:
             for group, rate, options in zip(optimizer.param_groups, peaks(optimizer), groups, strict=True)
         ],
     }
-
-
-def source_of(function: Any) -> str:
-    """Return where a function is written: ``study.py, line 12``."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}, line {code.co_firstlineno}" if code is not None else type(function).__name__
 
 
 def set_mode(optimizer: Optimizer, mode: str) -> None:

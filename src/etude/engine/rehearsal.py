@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from etude import counted
 from etude.engine import optimizers
@@ -16,14 +17,16 @@ from etude.engine.evaluate import evaluation_batch
 from etude.engine.randomness import caller_undisturbed, seed_all
 from etude.engine.session import Session, Setup
 from etude.engine.state import weights_digest
-from etude.errors import SpecError
+from etude.errors import SpecError, source_of, words_of
 from etude.spec.trial import Trial
-from etude.tasks import probe
-from etude.tasks.data import Data
+from etude.tasks import probe, tree
+from etude.tasks.data import Data, Resident
 from etude.tasks.stream import Stream
 from etude.tasks.tree import Tree
 
 CUT = 2  # the steps before and after the cut
+EVALUATED_S = 1.0
+NO_VARIANCE = "more than 1 value per channel"  # torch's words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,34 +42,43 @@ class Rehearsal:
     recorded: frozenset[str]
 
 
-def settle(setup: Setup) -> tuple[Setup, list[str]]:
+def settle(setup: Setup, trial: Trial) -> tuple[Setup, list[str]]:
     """Return the setup with its data held in memory where that can be, and what there is to say about the data.
 
-    Raises `SpecError` for data that cannot be read, or that hold NaN.
+    Raises `SpecError` for data that cannot be read, or that hold NaN of which the loss becomes NaN, too.
     """
     notes: list[str] = []
-    made: dict[str, Data | None] = {}
+    made: dict[str, probe.Settled] = {}
     with caller_undisturbed(torch.device(setup.device)):
         for split in ("train", "val", "test"):
-            data = getattr(setup.task, split)
-            settled = None if data is None else probe.settle(data, f"task.{split}")
-            made[split] = None if settled is None else settled.data
-            if settled is None:
+            if (data := getattr(setup.task, split)) is None:
                 continue
+            made[split] = settled = probe.settle(data, f"task.{split}", setup.batch_size)
             if settled.note:
                 notes.append(f"task.{split}: {settled.note}.")
-            if broken := probe.not_finite(settled.data):
-                if setup.task.step is None and getattr(settled.data, "prepare", None) is None:
-                    raise SpecError(f"task.{split}: {broken}; leave them out, or fill them in")
-                notes.append(f"task.{split}: {broken}.")
-    task = setup.task.with_data(made["train"], made["val"], made["test"])  # type: ignore[arg-type]
-    return dataclasses.replace(setup, task=task), notes
+    test = made["test"].data if "test" in made else None
+    setup = dataclasses.replace(setup, task=setup.task.with_data(made["train"].data, made["val"].data, test))
+    for split, settled in made.items():
+        if not settled.breach:
+            continue
+        if not _copes(Session.open(setup, trial), settled.broken, split):
+            raise SpecError(f"task.{split}: {settled.breach}; leave them out, or fill them in")
+        notes.append(f"task.{split}: {settled.breach}; the loss is finite all the same.")
+    return setup, notes
+
+
+def _copes(session: Session, batch: Tree, split: str) -> bool:
+    """Whether the loss of a batch with NaN is finite, as it is where the loss leaves out targets that are missing."""
+    if split == "train":
+        return math.isfinite(session.loss_of(tree.to_device(batch, session.device)))
+    one = Stream([tree.to_device(batch, session.device)])
+    return math.isfinite(session.evaluate(one, f"{split}_")[0].get(f"{split}_loss", 0.0))
 
 
 def read(setup: Setup, trial: Trial) -> tuple[probe.Reading, list[str]]:
     """Read the first training batches, find out where a trial can be cut, and say so where it is not anywhere.
 
-    Raises `SpecError` for a stream that ends before its length.
+    Raises `SpecError` for batches that hold NaN of which the loss becomes NaN, too.
     """
     train: Data = setup.task.train
     device = torch.device(setup.device)
@@ -80,10 +92,11 @@ def read(setup: Setup, trial: Trial) -> tuple[probe.Reading, list[str]]:
         return seed
 
     with caller_undisturbed(device):
-        if isinstance(train, Stream):
-            probe.check_length(train, setup.batch_size)
         count = CUT * setup.recipe.accumulate
         reading = probe.read_again(train, setup.batch_size, trial.seed, reseed, count)
+    for i, batch in enumerate(reading.batches):
+        if not tree.is_finite(batch) and not _copes(Session.open(setup, trial), batch, "train"):
+            raise SpecError(f"task.train: batch {i} holds NaN or infinite values; leave them out, or fill them in")
     if isinstance(train, Stream):
         made = type(train.source).__name__
         notes.append(
@@ -122,7 +135,7 @@ def check_factory(setup: Setup, trial: Trial) -> None:
         if models[0] is models[1] or any(p.data_ptr() in held for p in models[1].parameters() if p.numel()):
             raise SpecError(
                 "task.model: expected fresh weights from every call, got the same module (or parameters) twice; make the "
-                f"module inside the function, or return copy.deepcopy of it ({optimizers.source_of(setup.task.model)})"
+                f"module inside the function, or return copy.deepcopy of it ({source_of(setup.task.model)})"
             )
         optimizers.check_obeys(setup.recipe, setup.task, models[1], trial.lr)
 
@@ -145,6 +158,7 @@ def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
         torch.set_num_threads(1)
     half = len(batches) // 2
     try:
+        _check_last_batch(setup, trial, batches[0])
         session = Session.open(setup, trial)
         step_s = session.rehearse(batches)
         cut = Session.open(setup, trial)
@@ -158,7 +172,6 @@ def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
                 "task: two steps, stored, opened, and two more do not equal four steps: the model, its forward pass or the "
                 "loss keeps state outside parameters and buffers; register it as a buffer"
             )
-        _check_last_batch(setup, session.model)
         evaluation_s, recorded = _evaluate_a_batch(session, session.val, "val_")
         if setup.task.test is not None:
             _evaluate_a_batch(session, setup.task.test.to(session.device), "test_")
@@ -172,27 +185,39 @@ def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
     )
 
 
-def _check_last_batch(setup: Setup, model: nn.Module) -> None:
-    """Raise `SpecError` where an epoch ends with one example and the model has BatchNorm, which then has no variance."""
+def _check_last_batch(setup: Setup, trial: Trial, batch: Tree) -> None:
+    """Raise `SpecError` where an epoch ends with one example, on which the model does not train: with BatchNorm, say."""
     train: Data = setup.task.train
-    size, loader = setup.batch_size, getattr(train, "source", None)
-    if isinstance(train, Stream):
-        if train.batch_size is None or getattr(loader, "drop_last", True) or train.epoch is not None:
-            return
-        size = train.batch_size
-    norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-    if train.examples is not None and size > 1 and train.examples % size == 1 and norms:
+    sizes: tuple[int, int] | None = None
+    if not isinstance(train, Stream):
+        sizes = (train.examples or 0, setup.batch_size)
+    elif isinstance(train.source, IterableDataset):
+        sizes = None if train.examples is None else (train.examples, setup.batch_size)
+    else:
+        sizes = train.counted
+    if sizes is None or sizes[1] == 1 or sizes[0] % sizes[1] != 1:
+        return
+    try:
+        Session.open(setup, trial).rehearse([tree.map_tensors(batch, lambda column: column[:1])])
+    except Exception as error:
+        if isinstance(train, Stream) and NO_VARIANCE not in str(error):
+            return  # a collate_fn of the user's own may make something else of one example
+        n, size = sizes
         raise SpecError(
-            f"task.train: {train.examples:,} examples in batches of {size} leave a last batch of one, and "
-            f"{type(norms[0]).__name__} needs two or more to train; choose another batch size, or leave one example out"
-        )
+            f"task.train: {n:,} examples in batches of {size} leave a last batch of one, on which the model does not train "
+            f"({words_of(error)}); choose another batch size, or leave one example out"
+        ) from error
 
 
 def _evaluate_a_batch(session: Session, data: Data, prefix: str) -> tuple[float, set[str]]:
-    """Evaluate the first batch; return the seconds that all of them would take, and the names that were recorded."""
+    """Evaluate the first batch; return the seconds that all of them would take, and the names that were recorded.
+
+    Then as many as a second allows, since the later ones may be unlike the first.
+    """
     began = time.perf_counter()
-    values, _ = session.evaluate(data, prefix, batches=1)
+    session.evaluate(data, prefix, batches=1)
     seconds = time.perf_counter() - began
+    values, _ = session.evaluate(data, prefix, seconds=EVALUATED_S)
     size = evaluation_batch(session.setup.batch_size)
     n = data.examples
     known = data.known_batches(size) if isinstance(data, Stream) else n and math.ceil(n / min(n, size))
@@ -213,15 +238,23 @@ def fingerprint(setup: Setup, trial: Trial) -> tuple[str, float]:
     return Session.open(setup, trial).fingerprint()
 
 
-def digests(setup: Setup, reproducible: bool) -> dict[str, str | None]:
-    """Return by split what tells other data; None for training data that no two readings agree on."""
+def digests(setup: Setup, reproducible: bool) -> tuple[dict[str, str | None], list[str]]:
+    """Return by split what tells other data, None for data that no two readings agree on; and what there is to say."""
     found: dict[str, str | None] = {}
+    notes: list[str] = []
     device = torch.device(setup.device)
-    for split in ("train", "val"):
-        if split == "train" and not reproducible:
-            found[split] = None
-            continue
+
+    def digest(data: Data) -> str:
         with caller_undisturbed(device):
             seed_all(counted.derive(counted.READ), device)
-            found[split] = getattr(setup.task, split).digest()
-    return found
+            return data.digest()
+
+    for split in ("train", "val"):
+        data: Data = getattr(setup.task, split)
+        found[split] = digest(data) if split == "val" or reproducible else None
+        if found[split] is None or isinstance(data, Resident) or found[split] == digest(data):
+            continue
+        found[split] = None
+        if split == "val":
+            notes.append("task.val: reading twice gives different values, so two evaluations of one model differ.")
+    return found, notes

@@ -206,11 +206,14 @@ class Session:
         In evaluation mode, so that a dropout mask, which another device draws otherwise, does not enter.
         """
         digest = state.weights_digest(self.model)
+        return digest, self.loss_of(None)
+
+    def loss_of(self, batch: Tree | None) -> float:
+        """Return the loss of a batch, or of the next one, in evaluation mode; nothing is trained."""
         with caller_undisturbed(self.device), torch.no_grad():
             self.model.eval()
             seed_all(counted.derive(counted.STEP, self.trial.seed, self.step + 1), self.device)
-            batch = next(self._batches())
-            return digest, self._loss(batch, training=False)[0].item()
+            return self._loss(next(self._batches()) if batch is None else batch, training=False)[0].item()
 
     def rehearse(self, batches: list[Tree]) -> float:
         """Train a step on each of the batches, unrecorded; return the seconds of the last. The session is thrown away."""
@@ -224,9 +227,12 @@ class Session:
         return time.perf_counter() - began
 
     def evaluate(
-        self, data: Data, prefix: str, batches: int | None = None
+        self, data: Data, prefix: str, batches: int | None = None, seconds: float = math.inf
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Return metrics and standard errors of the model as it is (averaged, where the recipe says so), on ``data``."""
+        """Return metrics and standard errors of the model as it is (averaged, where the recipe says so), on ``data``.
+
+        With ``batches`` or ``seconds`` on so many of its batches.
+        """
         optimizers.set_mode(self.optimizer, "eval")
         model = self.evaluated_model
         with caller_undisturbed(self.device), self._precision():
@@ -239,6 +245,7 @@ class Session:
                 forward=lambda inputs: model(self._laid_out(inputs)),
                 prefix=prefix,
                 batches=batches,
+                seconds=seconds,
             )
 
     @property
@@ -276,6 +283,7 @@ class Session:
             for i in range(start, n):
                 self._reseed(epoch)(i)
                 yield next(reading)
+            del reading  # before the next one starts workers, those of this one end
 
     def _reseed(self, epoch: int) -> Callable[[int | None], int]:
         def reseed(batch: int | None) -> int:
@@ -302,17 +310,17 @@ class Session:
         task = self.task
         with self._precision():
             if task.step is not None:
-                made, recorded = loss.loss_of(task.step(self.model, batch))
-                return loss.checked(made, "step", training=training), recorded
+                with _told(lambda: f"in task.step(model, batch {tree.describe(batch)})"):
+                    returned = task.step(self.model, batch)
+                made, recorded = loss.loss_of(returned, task.step)
+                return loss.checked(made, "step", task.step, training=training), recorded
             assert task.loss is not None
             inputs, targets = loss.pair(batch)
-            outputs = self.model(self._laid_out(inputs))
-            try:
+            with _told(lambda: f"in model(inputs {tree.describe(inputs)})"):
+                outputs = self.model(self._laid_out(inputs))
+            with _told(lambda: f"in task.loss(outputs {tree.describe(outputs)}, targets {tree.describe(targets)})"):
                 made = task.loss(outputs, targets)
-            except Exception as error:
-                error.add_note(f"in task.loss(outputs {tree.describe(outputs)}, targets {tree.describe(targets)})")
-                raise
-            return loss.checked(made, "loss", training=training), {}
+            return loss.checked(made, "loss", task.loss, training=training), {}
 
     def _train_step(self, batches: Iterator[Tree], records: _Records, count: int | None = None) -> None:
         """Take one optimizer step on the next ``count`` batches (what the recipe accumulates, if not said)."""
@@ -328,7 +336,7 @@ class Session:
             made, extra = self._loss(batch)
             value += made.item() / count
             for name, number in extra.items():
-                recorded[name] = recorded.get(name, 0.0) + float(number) / count
+                recorded[name] = recorded.get(name, 0.0) + loss.number_of(number, name, self.task.step) / count
             if not math.isfinite(value):
                 break
             (made if count == 1 else made / count).backward()  # type: ignore[no-untyped-call]
@@ -429,3 +437,15 @@ class Session:
         if math.isfinite(value) and (self.best is None or sign * value > sign * self.best["value"]):
             weights = copy.deepcopy(state.model_state(self.evaluated_model))
             self.best = {"step": self.step, "value": value, "model": weights}
+
+
+@contextlib.contextmanager
+def _told(where: Callable[[], str]) -> Iterator[None]:
+    """Have an error say what it was that the user's code was given: shapes and types."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:
+        error.add_note(where())
+        raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from etude.engine.history import History
 from etude.engine.session import Session, Setup, Uncut
-from etude.errors import place_of
+from etude.errors import place_of, words_of
 from etude.spec.trial import Trial
 
 
@@ -83,10 +83,9 @@ def failure_of(error: Exception, made_at: str = "") -> Failure:
     The line has the notes that the engine gave it, and the innermost place in the user's code, or where the task was made
     for an error that a library raised at once.
     """
-    words = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split())
     place = place_of(error)
     where = f" ({place})" if place else f" (the task is made at {made_at})" if made_at else ""
     return Failure(
-        reason=f"{type(error).__name__}: {words}{where}" if words else f"{type(error).__name__}{where}",
+        reason=words_of(error) + where,
         traceback="".join(traceback.format_exception(error)),
     )

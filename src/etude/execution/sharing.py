@@ -6,21 +6,36 @@ A model made in a notebook or in ``__main__`` is pickled by value. The shared me
 
 from __future__ import annotations
 
+import copyreg
+import dataclasses
 import io
+import marshal
 import pickle
-from typing import Any
+import types
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import cloudpickle
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from etude.errors import SpecError
 
 LARGE_BYTES = 64 * 1024
+DEEPEST = 4  # attributes of attributes, when what cannot be pickled is looked for
+
+
+def _code(code: types.CodeType) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
+    return marshal.loads, (marshal.dumps(code),)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    # cloudpickle forgets the file that code is written in, which messages name.
+    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
         self.shared: list[Tensor] = []
@@ -45,24 +60,49 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._seen[id(thing)]
 
 
-class _ByReference(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes a value apart, but for its large tensors and arrays, which the copy holds, too."""
+class _ByReference(pickle.Pickler):
+    """Takes a value apart as `copy.deepcopy` does, but for what the copy holds, too.
+
+    That is code (functions, classes, modules), large tensors and arrays, and what cannot be taken apart, such as a lock.
+    """
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self.held: list[object] = []
         self._seen: dict[int, int] = {}
+        self._apart: dict[type, bool] = {}
 
     def persistent_id(self, thing: object) -> int | None:
+        if isinstance(thing, _BaseDataLoaderIter):
+            return self._hold(None)  # a reading under way, with its workers, stays the caller's
         large = (type(thing) is Tensor and thing.numel() * thing.element_size() >= LARGE_BYTES) or (
             type(thing) is np.ndarray and thing.nbytes >= LARGE_BYTES
         )
-        if not large:
-            return None
+        code = isinstance(thing, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType)
+        return self._hold(thing) if large or code or not self._comes_apart(thing) else None
+
+    def _hold(self, thing: object) -> int:
         if id(thing) not in self._seen:
             self._seen[id(thing)] = len(self.held)
             self.held.append(thing)
         return self._seen[id(thing)]
+
+    def _comes_apart(self, thing: object) -> bool:
+        kind = type(thing)
+        if kind not in self._apart:
+            self._apart[kind] = kind in _PLAIN or kind in copyreg.dispatch_table or _reduces(thing)
+        return self._apart[kind]
+
+
+_PLAIN = {type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset}
+
+
+def _reduces(thing: object) -> bool:
+    try:
+        thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    except Exception:  # noqa: BLE001 - it may be the user's own __reduce__ or __getstate__
+        return False
+    return True
 
 
 class _Holding(pickle.Unpickler):
@@ -75,9 +115,10 @@ class _Holding(pickle.Unpickler):
 
 
 def private(value: Any) -> Any:
-    """Return a copy of ``value`` whose state is its own; large tensors and arrays are not copied.
+    """Return a copy of ``value`` whose state is its own; code, large tensors and arrays are not copied.
 
-    What cannot be pickled is returned as it is.
+    What cannot be taken apart (locks, open files) is shared with ``value``; and a value that cannot be put together again is
+    returned as it is.
     """
     file = io.BytesIO()
     pickler = _ByReference(file)
@@ -105,11 +146,33 @@ def dump(value: object) -> tuple[bytes, list[Tensor]]:
     try:
         pickler.dump(value)
     except Exception as error:  # noqa: BLE001 - pickling runs the user's own __reduce__ and __getstate__
+        words = " ".join(str(error).split())
         raise SpecError(
-            f"study.task: cannot be taken to a worker process ({type(error).__name__}: {error}); "
+            f"study.{_culprit(value, 'task')}: cannot be taken to a worker process ({type(error).__name__}: {words}); "
             "use executor='inline', or keep locks, files and generators out of the task"
         ) from None
     return file.getvalue(), pickler.shared
+
+
+def _culprit(value: object, path: str, depth: int = DEEPEST) -> str:
+    """Return the path of the innermost part that cannot be pickled, as far as attributes lead there."""
+    if dataclasses.is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    else:
+        parts = dict(getattr(value, "__dict__", {})) if not isinstance(value, type | types.FunctionType) else {}
+    for name, part in parts.items() if depth else ():
+        if not _picklable(part):
+            inner = name if name in ("task", "recipe") else f"{path}.{name}"  # the setup is what a study calls its own
+            return _culprit(part, inner, depth - 1)
+    return path
+
+
+def _picklable(value: object) -> bool:
+    try:
+        _Pickler(io.BytesIO()).dump(value)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 def load(pickled: bytes, shared: list[Tensor]) -> Any:

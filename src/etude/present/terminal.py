@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from etude.notation import format_rate, rate_text
+from etude.notation import format_rate, rate_text, time_text
 from etude.result import Result
 from etude.store import UNFINISHED, StoredTrial
 
@@ -257,8 +258,10 @@ def _what(result: Result) -> str:
     study = result.study
     lrs, seeds, n_trials = len(study["lrs"]), len(study["seeds"]), len(result.judged)
     said = []
-    if result.imported is None:
-        said += [f"{study['recipe']['optimizer']}, batch {study['recipe']['batch_size']}"]
+    if result.is_own_loop:
+        said += ["own loop"]
+    elif result.imported is None:
+        said += recipe_words(study["recipe"])
     if not result.unit:
         said += ["final values"]
     else:
@@ -271,6 +274,35 @@ def _what(result: Result) -> str:
     else:  # not every rate has every seed
         said += [f"{rates}, {n_trials} trials"]
     return ", ".join(said)
+
+
+def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
+    """Say what a recipe does, as far as it is not the usual thing: ``adam``, ``batch 4 × 64``, ``cosine after 5% warmup``."""
+    size, parts = recipe["batch_size"], recipe.get("accumulate", 1)
+    said = [recipe["optimizer"]]
+    if recipe.get("weight_decay") is not None:
+        said[0] += f" with weight decay {recipe['weight_decay']:g}"
+    said += ["batches as the data make them" if size is None else f"batch {size}"]
+    if parts > 1:
+        said[-1] = f"{parts} × {said[-1]}"
+    if schedule := schedule_words(recipe):
+        said += [schedule]
+    if recipe.get("clip_norm") is not None:
+        said += [f"gradient norm up to {recipe['clip_norm']:g}"]
+    if recipe.get("precision", "float32") != "float32":
+        said += [recipe["precision"]]
+    if recipe.get("average", "none") != "none":
+        said += [f"{recipe['average']} of the weights"]
+    return said
+
+
+def schedule_words(recipe: Mapping[str, Any]) -> str:
+    """Say ``cosine after a warmup of 5%``; nothing for a constant rate."""
+    warmup = recipe.get("warmup") or 0
+    after = "" if not warmup else f"warmup of {warmup if isinstance(warmup, str) else time_text(warmup, 'epoch')}"
+    if recipe["schedule"] == "constant":
+        return after
+    return f"{recipe['schedule']} after a {after}" if after else f"{recipe['schedule']} schedule"
 
 
 def study_objective(result: Result) -> str:

@@ -58,8 +58,25 @@ def identify(
     return parsed
 
 
+def identify_loop(study: Study, steps_per_epoch: int) -> dict[str, Any]:
+    """Return the identity of a study that its owner trains: its name and all that ``task_options`` say of the training."""
+    made = {
+        "task": {"name": study.name, "built_in": False, "chosen_on_test_set": None},
+        "task_options": study.task_options,
+        "loop": {"steps_per_epoch": steps_per_epoch},
+        "steps_per_epoch": steps_per_epoch,
+    }
+    parsed: dict[str, Any] = json.loads(canonical(made))
+    return parsed
+
+
 def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `MismatchError`, naming all that differs, when the directory holds another study."""
+    kinds = ["a loop of your own" if "loop" in one else f"the task {one['task']['name']!r}" for one in (stored, asked)]
+    if ("loop" in stored) != ("loop" in asked):
+        raise MismatchError(
+            f"{directory}: it holds another study: {kinds[0]} there, and {kinds[1]} here; choose another directory"
+        )
     was, now = _completed(stored), _completed(asked)
     if was.get("recipe", {}).get("schedule") != now.get("recipe", {}).get("schedule"):
         for recipe in (was["recipe"], now["recipe"]):  # of two schedules the options are no further news
@@ -69,8 +86,9 @@ def check_same(directory: Path, stored: Mapping[str, Any], asked: Mapping[str, A
         f"{name} is {_brief(there)} there and {_brief(here)} here" for name, there, here in _differing("", was, now)
     ]
     if differences:
+        another = "directory" if "loop" in asked else "--out"
         raise MismatchError(
-            f"{directory}: it holds another study: {'; '.join(differences)}; choose another --out, or ask for the same"
+            f"{directory}: it holds another study: {'; '.join(differences)}; choose another {another}, or ask for the same"
         )
 
 

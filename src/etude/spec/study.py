@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from etude.spec.value import number, value
 from etude.tasks.task import Task
 
 if TYPE_CHECKING:
+    from etude.loop import LiveTrial
     from etude.result import Result
 
 
@@ -30,7 +31,7 @@ MOST_EPOCHS = 100_000_000  # more is a slip of the keyboard
 
 
 def _task(got: object) -> object:
-    if isinstance(got, Task):
+    if got is None or isinstance(got, Task):
         return got
     if isinstance(got, str):
         return tasks.check_name(got)
@@ -86,10 +87,12 @@ class Study:
     ``select`` says which evaluation is a trial's score: the ``last`` one up to the horizon, or the ``best``. ``keep`` says
     whose weights stay on disk once all is trained: of ``all`` trials (which can then be extended), of those at the
     recommended rate (``best``), or of ``none``.
+    Without a ``task`` the training loop is the caller's own (`missing`): ``name`` is then required, and ``task_options``
+    hold whatever identifies the training (model, data, optimizer, …), so that another one is not mixed with it.
     Raises `SpecError` for anything that cannot be.
     """
 
-    task: Annotated[Any, BeforeValidator(_task)]
+    task: Annotated[Any, BeforeValidator(_task)] = None
     task_options: dict[str, Any] = Field(default_factory=dict)
     name: str = ""
     recipe: Annotated[Recipe, BeforeValidator(_recipe)] = Field(default_factory=Recipe)
@@ -105,7 +108,8 @@ class Study:
     source: str = dataclasses.field(default="", compare=False)  # the file it was read from, as it was typed
 
     def __post_init__(self) -> None:
-        builtin = isinstance(self.task, str)
+        if self.task is None:
+            self._check_own_loop()
         if isinstance(self.task, Task) and self.task.makes_batches:
             made, size = self.task.batch_size, self.recipe.batch_size
             if size not in (Recipe().batch_size, made):  # the usual size is what nobody said
@@ -114,9 +118,9 @@ class Study:
                     "leave it out"
                 )
             object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, batch_size=made))
-        if not builtin and self.task_options and not self.source:
+        if isinstance(self.task, Task) and self.task_options and not self.source:
             raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
-        object.__setattr__(self, "name", self.name or (self.task if builtin else self.task.name))
+        object.__setattr__(self, "name", self.name or self.task_name or "")
         if (
             not self.name.strip()
             or self.name.startswith(".")
@@ -131,7 +135,28 @@ class Study:
         if self.objective is None:
             object.__setattr__(self, "objective", self._usual_objective())
 
+    def _check_own_loop(self) -> None:
+        """Refuse what only a task makes sense of."""
+        if not self.name:
+            raise SpecError("study.task is missing: give one, or a name where the training loop is your own")
+        unread = {"recipe": Recipe(), "evaluate_every": 1.0, "holdout": 0}
+        for field, usual in unread.items():
+            if getattr(self, field) != usual:
+                raise SpecError(
+                    f"study.{field}: it speaks of a task, and without one the training loop is your own; "
+                    "say what identifies the training in task_options={'optimizer': …}"
+                )
+        for name, option in self.task_options.items():
+            try:
+                json.dumps(option, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise SpecError(
+                    f"study.task_options[{name!r}]: expected text, finite numbers, lists or tables of them: {error}"
+                ) from None
+
     def _usual_objective(self) -> Objective:
+        if self.task is None:
+            return minimize("val_loss")
         if isinstance(self.task, str):
             return parse_objective(tasks.defaults(self.task)["objective"])
         return maximize("val_accuracy") if "accuracy" in self.task.metrics else minimize("val_loss")
@@ -178,13 +203,16 @@ class Study:
             return files.read(str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the study as JSON-able values, for the store; a Task of one's own appears by its name."""
+        """Return the study as JSON-able values, for the store; a Task of one's own appears by its name.
+
+        Without a task there is no recipe either: nothing is known of how the caller's own loop trains.
+        """
         assert self.objective is not None
         return {
             "name": self.name,
             "task": self.task_name,
             "task_options": self.task_options,
-            "recipe": self.recipe.to_dict(),
+            "recipe": {} if self.task is None else self.recipe.to_dict(),
             "objective": dataclasses.asdict(self.objective),
             "lrs": list(self.lrs),
             "seeds": list(self.seeds),
@@ -198,9 +226,9 @@ class Study:
         }
 
     @property
-    def task_name(self) -> str:
-        """The built-in task's name, or that of the caller's own Task."""
-        return self.task if isinstance(self.task, str) else str(self.task.name)
+    def task_name(self) -> str | None:
+        """The built-in task's name, or that of the caller's own Task; None where the loop is the caller's own."""
+        return self.task if self.task is None or isinstance(self.task, str) else str(self.task.name)
 
     def replace(self, **changes: Any) -> Study:
         """Return a copy with some fields changed; with other rates, what was expected stays for those still tried."""
@@ -213,13 +241,28 @@ class Study:
             changes["expect"] = {lr: what for lr, what in self.expect.items() if lr in lrs}
         return dataclasses.replace(self, **changes)
 
+    def joined(self, stored: Mapping[str, Any]) -> Study:
+        """Return the study with what a run directory already has: rates and seeds are joined, the longer horizon is kept."""
+        return self.replace(
+            lrs=sorted({*self.lrs, *stored["lrs"]}),
+            seeds=sorted({*self.seeds, *stored["seeds"]}),
+            epochs=max(self.epochs, stored["epochs"]) if {*stored["lrs"]} <= {*self.lrs} else stored["epochs"],
+            expect=self.expect or stored["expect"],
+        )
+
     def trials(self) -> list[Trial]:
         """All trials of the study, seed by seed, lowest rate first."""
-        horizon = self.epochs if self.recipe.depends_on_horizon else None
+        # Whether a loop of the caller's own has a schedule is not known, so other epochs are other trials.
+        horizon = self.epochs if self.task is None or self.recipe.depends_on_horizon else None
         return [Trial(lr=lr, seed=seed, horizon=horizon) for seed in self.seeds for lr in self.lrs]
 
     def make_task(self) -> Task:
         """Return the task with its data: a built-in one is made here (torch is imported), then the holdout is taken."""
+        if self.task is None:
+            raise SpecError(
+                f"study.task: {self.name!r} has none, so etude cannot train it; give a task, or train with your own loop: "
+                "for trial in study.missing(DIRECTORY)"
+            )
         task = tasks.make(self.task, self.task_options) if isinstance(self.task, str) else self.task
         return task.with_holdout(self.holdout) if self.holdout else task
 
@@ -236,6 +279,8 @@ class Study:
 
         Raises `MismatchError` when the directory holds another study, `InUseError` when another process writes to it.
         """
+        if self.task is None:
+            self.make_task()  # says so, before torch is imported
         from etude import runner
         from etude.spec import script
 
@@ -246,6 +291,29 @@ class Study:
         with script.importable(self.source):
             on_event = on_event or (lambda _: None)
             return runner.run(self, directory, executor=executor, workers=workers, device=device, on_event=on_event)
+
+    def missing(self, directory: str | Path | None = None, *, steps_per_epoch: int = 1) -> Iterator[LiveTrial]:
+        """Give the trials that the run directory (``runs/NAME``) lacks, seed by seed, to a training loop of one's own.
+
+        The body of the ``for`` trains at ``trial.lr`` with ``trial.seed`` and calls ``trial.log``; see `etude.loop`. The
+        directory is locked until the loop ends, breaks or raises. A trial that was cut off is given again from its start.
+        ``steps_per_epoch`` relates steps to epochs; if not said a step is an epoch.
+
+        Raises `SpecError` for a study with a task and for a trial whose body ends short of the horizon, `MismatchError`
+        when the directory holds another study, `InUseError` when another process writes to it.
+        """
+        from etude import loop
+
+        return loop.missing(self, directory, steps_per_epoch)
+
+    def result(self, directory: str | Path | None = None) -> Result:
+        """Read what the run directory (``runs/NAME``) holds by now, by this study's objective; nothing is trained."""
+        from etude.result import Result
+
+        assert self.objective is not None
+        return Result.load(
+            Path("runs") / self.name if directory is None else directory, dataclasses.asdict(self.objective)
+        )
 
 
 def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import math
 import os
 import socket
 import sqlite3
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -115,7 +117,7 @@ def read(directory: Path) -> Stored:
             " ORDER BY lr, seed, horizon"
         ):
             ends = tuple(json.loads(one[5]))
-            begun = one[0] in evaluations
+            begun = one[0] in evaluations or one[6] > 0
             trials.append(
                 StoredTrial(
                     id=one[0], lr=one[1], seed=one[2], horizon=one[3], epochs=one[4], ends=ends, step=one[6],
@@ -139,15 +141,18 @@ def read(directory: Path) -> Stored:
 
 
 def read_steps(directory: Path) -> dict[int, dict[str, bytes]]:
-    """Return, by trial id, ``loss``, ``grad_norm`` and ``update_ratio`` by step, as little-endian float32 from step 1 on."""
+    """Return, by trial id, ``loss``, ``grad_norm`` and ``update_ratio`` by step, as little-endian float32.
+
+    ``step`` (little-endian int64) says which steps: all from 1 on, or for a loop of one's own those that it logged.
+    """
     parts: dict[int, dict[str, list[bytes]]] = {}
     with _reading(directory) as db:
-        for trial, *arrays in db.execute(
-            "SELECT trial, loss, grad_norm, update_ratio FROM history ORDER BY trial, first_step"
+        for trial, first, last, *arrays in db.execute(
+            "SELECT trial, first_step, last_step, loss, grad_norm, update_ratio FROM history ORDER BY trial, first_step"
         ):
-            columns = parts.setdefault(trial, {"loss": [], "grad_norm": [], "update_ratio": []})
-            for column, array in zip(columns.values(), arrays, strict=True):
-                column.append(array)
+            columns = parts.setdefault(trial, {"step": [], "loss": [], "grad_norm": [], "update_ratio": []})
+            for column, part in zip(columns.values(), (_counted(first, last), *arrays), strict=True):
+                column.append(part)
     return {trial: {name: b"".join(arrays) for name, arrays in columns.items()} for trial, columns in parts.items()}
 
 
@@ -160,6 +165,14 @@ def read_checkpoint(directory: Path, trial: StoredTrial) -> bytes:
         raise StoreError(
             f"{path}: the checkpoint cannot be read: {error.strerror}; restore it, or run into another directory"
         ) from None
+
+
+def _counted(first: int, last: int) -> bytes:
+    """Return the steps (first, last] as little-endian int64."""
+    steps = array("q", range(first + 1, last + 1))
+    if sys.byteorder == "big":
+        steps.byteswap()
+    return steps.tobytes()
 
 
 def runs(root: Path) -> list[Path]:
@@ -239,7 +252,7 @@ def _by_trial(rows: Iterable[Any]) -> dict[int, list[StoredEvaluation]]:
             StoredEvaluation(
                 step=step,
                 epoch=epoch,
-                train_loss=None if step == 0 else _number(train_loss),
+                train_loss=None if step == 0 and train_loss is None else _number(train_loss),
                 metrics={name: _number(value) for name, value in json.loads(metrics).items()},
                 standard_errors=json.loads(errors),
             )

@@ -156,23 +156,7 @@ class Writer:
                     raise StoreError(
                         f"{self.directory}: trial {folder} is at step {before[0]}, not {history.first_step}"
                     )
-                if history.last_step > history.first_step:
-                    arrays = (history.loss, history.grad_norm, history.update_ratio)
-                    db.execute(
-                        "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)",
-                        (trial.id, history.first_step, history.last_step, *(a.astype("<f4").tobytes() for a in arrays)),
-                    )
-                db.executemany(
-                    "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        (trial.id, e.step, e.epoch, finite(e.train_loss), _json(e.metrics), _json(e.standard_errors))
-                        for e in history.evaluations
-                    ],
-                )
-                db.execute(
-                    "UPDATE trials SET step = ?, wall_s = wall_s + ?, checkpoint = ?, diverged = ? WHERE id = ?",
-                    (history.last_step, history.wall_s, name, history.diverged, trial.id),
-                )
+                _insert(db, trial, history, name)
                 db.execute("UPDATE study SET revision = revision + 1")
         except StoreError:
             if name != trial.checkpoint:  # a slice without a step has written its own checkpoint again
@@ -182,7 +166,25 @@ class Writer:
             (self.directory / CHECKPOINTS / before[1]).unlink(missing_ok=True)
         return name
 
-    def fail(self, trial: StoredTrial, reason: str, traceback: str) -> None:
+    def record(self, trial: StoredTrial, histories: Iterable[History]) -> None:
+        """Store what a loop without checkpoints logged, in one transaction; steps between two histories were not logged."""
+        with self._transaction() as db:
+            for history in histories:
+                _insert(db, trial, history, None)
+            db.execute("UPDATE study SET revision = revision + 1")
+
+    def restart(self, trial: StoredTrial) -> None:
+        """Forget what a trial without checkpoints has recorded, because it is trained again from its start."""
+        with self._transaction() as db:
+            for table in ("history", "evaluations", "tests"):
+                db.execute(f"DELETE FROM {table} WHERE trial = ?", (trial.id,))
+            db.execute(
+                "UPDATE trials SET step = 0, wall_s = 0, diverged = NULL, failure = NULL, traceback = NULL WHERE id = ?",
+                (trial.id,),
+            )
+            db.execute("UPDATE study SET revision = revision + 1")
+
+    def fail(self, trial: StoredTrial, reason: str, traceback: str | None) -> None:
         """Store that a trial's code raised; what it had reached stays."""
         with self._transaction() as db:
             db.execute("UPDATE trials SET failure = ?, traceback = ? WHERE id = ?", (reason, traceback, trial.id))
@@ -279,6 +281,26 @@ class Writer:
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder) if folder == self.directory else folder.rmdir()
         self._made = []
+
+
+def _insert(db: sqlite3.Connection, trial: StoredTrial, history: History, checkpoint: str | None) -> None:
+    if history.last_step > history.first_step:
+        arrays = (history.loss, history.grad_norm, history.update_ratio)
+        db.execute(
+            "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)",
+            (trial.id, history.first_step, history.last_step, *(a.astype("<f4").tobytes() for a in arrays)),
+        )
+    db.executemany(
+        "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (trial.id, e.step, e.epoch, finite(e.train_loss), _json(e.metrics), _json(e.standard_errors))
+            for e in history.evaluations
+        ],
+    )
+    db.execute(
+        "UPDATE trials SET step = ?, wall_s = wall_s + ?, checkpoint = ?, diverged = ? WHERE id = ?",
+        (history.last_step, history.wall_s, checkpoint, history.diverged, trial.id),
+    )
 
 
 def _want(db: sqlite3.Connection, trials: Iterable[Wanted]) -> None:

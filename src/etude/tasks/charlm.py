@@ -22,7 +22,7 @@ SUMMARY = "a transformer of two layers on Python's manual, the next character"
 BLOCK = 64  # characters that an example predicts
 BLOCKS = 3_000
 ALPHABET = "\n" + "".join(map(chr, range(ord(" "), ord("~") + 1)))
-FACTS: dict[str, Any] = {"train": 2_700, "val": 300, "parameters": 116_576}
+FACTS: dict[str, Any] = {"train": 2_700, "val": 300, "parameters": 116_576, "epoch_s": 6}
 DEFAULTS: dict[str, Any] = {
     "recipe": {"optimizer": "adamw", "batch_size": 32},
     "objective": "val_loss",

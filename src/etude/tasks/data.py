@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from etude import counted
 from etude.errors import SpecError
@@ -148,7 +148,7 @@ class Resident:
         for leaf in tree.leaves((self.inputs, self.targets)):
             if isinstance(leaf, Tensor):
                 hashed.update(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
-                hashed.update(leaf.cpu().contiguous().view(torch.uint8).numpy().data)
+                hashed.update(leaf.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return hashed.hexdigest()
 
     def check(self, field: str) -> Resident:
@@ -194,6 +194,9 @@ def as_data(data: Any, field: str) -> Data:
         if len(columns) == 1:
             return Resident(columns[0]).check(field)
         return (Resident(*columns) if len(columns) == 2 else Resident(columns)).check(field)
+    if isinstance(data, Mapping) and any(isinstance(part, Dataset) or _is_examples(part) for part in data.values()):
+        names = ", ".join(map(repr, data))
+        raise SpecError(f"{field}: expected one data set, got several ({names}); take one of them")
     if isinstance(data, Mapping):
         return Resident({name: _as_tensor(part, f"{field}[{name!r}]") for name, part in data.items()}).check(field)
     if isinstance(data, DataLoader | IterableDataset):
@@ -203,6 +206,16 @@ def as_data(data: Any, field: str) -> Data:
             f"{field}: expected (inputs, targets), got one {type(data).__name__}; for a model that needs no targets give "
             "etude.Resident(inputs) and a step"
         )
+    if hasattr(data, "iloc"):
+        raise SpecError(
+            f"{field}: expected (inputs, targets), got one {type(data).__name__}; give its columns as arrays: "
+            "(frame[names].to_numpy('float32'), frame[name].to_numpy())"
+        )
+    if isinstance(data, Iterator):
+        raise SpecError(
+            f"{field}: expected data that can be read again and again, got a {type(data).__name__}, which can be read once; "
+            "give a Dataset, a list, or an object whose __iter__ starts anew"
+        )
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes):
         return Examples(data)
     if hasattr(data, "__iter__") and not isinstance(data, str | bytes):
@@ -211,6 +224,11 @@ def as_data(data: Any, field: str) -> Data:
         f"{field}: expected a pair (inputs, targets) of tensors or arrays, a dict of them, a Dataset, a DataLoader or an "
         f"IterableDataset, got {type(data).__name__}"
     )
+
+
+def _is_examples(part: Any) -> bool:
+    """Whether it is a data set of Hugging Face, which is no `Dataset` of torch."""
+    return type(part).__module__.partition(".")[0] == "datasets"
 
 
 def _is_pair_of_columns(data: Any) -> bool:

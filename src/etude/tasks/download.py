@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 def fetch(remote: Remote, folder: str) -> Path:
     """Return the path of the file, in the cache's ``folder``; download it where it is missing or not what it should be.
 
-    Raises `DataError` when it cannot be had; then the cache is as it was.
+    Raises `DataError` when it cannot be had; then no file in the cache is new or other than it was.
     """
     import pooch
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUMMARY = "gradient descent on a quadratic bowl, curvatures 0.01 to 1: the best rate is known"
 DIMENSIONS = 10
 SMALLEST, LARGEST = 0.01, 1.0  # curvature λ
-FACTS = {"train": DIMENSIONS, "val": DIMENSIONS, "parameters": DIMENSIONS}
+FACTS: dict[str, Any] = {"train": DIMENSIONS, "val": DIMENSIONS, "parameters": DIMENSIONS}
 DEFAULTS: dict[str, Any] = {
     "recipe": {"optimizer": "sgd", "batch_size": DIMENSIONS},
     "objective": "val_loss",

@@ -5,16 +5,19 @@ B batch, N examples.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
 
-from etude.errors import SpecError
+from etude import counted
+from etude.errors import SpecError, place_of, words_of
 from etude.tasks import tree
 from etude.tasks.data import Reseed, draw, order
 from etude.tasks.tree import Tree
@@ -59,6 +62,7 @@ class Examples:
     ) -> Iterator[Tree]:
         """Yield the batches of ``epoch`` in the order of (seed, epoch), from batch ``start`` on, stacked by torch."""
         del reseed  # what reading draws is drawn when the batch is asked for
+        _tell_epoch(epoch, self.dataset)
         for index_B in torch.split(order(len(self), seed, epoch), batch_size)[start:]:
             yield self._stacked(index_B.tolist())
 
@@ -100,8 +104,8 @@ class Stream:
     are left as they are.
 
     A shuffling loader draws its order from the global generators or from a generator of its own; both are seeded from
-    (seed, epoch) before an epoch begins, so that all rates of a seed see one order. To start within an epoch the batches
-    before are read and dropped.
+    (seed, epoch) before an epoch begins, so that all rates of a seed see one order. A sampler or data set with
+    ``set_epoch`` is told which epoch begins. To start within an epoch the batches before are read and dropped.
     """
 
     source: Any
@@ -143,6 +147,18 @@ class Stream:
         with_length = isinstance(self.source, DataLoader | IterableDataset)
         return _length(held) if with_length and self.epoch is None else None
 
+    @property
+    def counted(self) -> tuple[int, int] | None:
+        """Examples in an epoch, and in a full batch, of a loader that keeps a short last batch; None for others.
+
+        The examples are those that the loader's sampler draws.
+        """
+        sampler = getattr(self.source, "batch_sampler", None)
+        if type(sampler) is not BatchSampler or sampler.drop_last or self.epoch is not None:
+            return None
+        n = _length(sampler.sampler)
+        return None if n is None else (n, sampler.batch_size)
+
     def known_batches(self, batch_size: int) -> int | None:
         """Batches in an epoch, None where nobody says."""
         if self.epoch is not None:
@@ -155,6 +171,13 @@ class Stream:
     def n_batches(self, batch_size: int) -> int:
         """Batches in an epoch. Raises `SpecError` where nobody says."""
         known = self.known_batches(batch_size)
+        if known == 0:
+            dropped = getattr(self.source, "drop_last", False)
+            raise SpecError(
+                "task.train: expected at least one batch, got a "
+                f"{type(self.source).__name__} whose length is 0"
+                + ("; it drops the last batch (drop_last=True), and has no full one" if dropped else "")
+            )
         if known is None:
             raise SpecError(
                 f"task.train: {type(self.source).__name__} has no length; say how many batches are an epoch: "
@@ -169,8 +192,11 @@ class Stream:
 
         Raises `SpecError` (when that is reached) for data that end before their length.
         """
-        del seed, epoch  # they are in what `reseed` does
+        del seed  # it is in what `reseed` does
         n = self.n_batches(batch_size)
+        source = self.source
+        sampler = getattr(getattr(source, "batch_sampler", None), "sampler", None)
+        _tell_epoch(epoch, source, getattr(source, "dataset", None), getattr(source, "sampler", None), sampler)
         iterator = self._iterate(batch_size, reseed)
         first = self._next(iterator, 0, n)
         for i in range(1, start + 1):
@@ -191,24 +217,35 @@ class Stream:
             yield self._placed(batch), None
 
     def _iterate(self, batch_size: int, reseed: Reseed | None) -> Iterator[Tree]:
-        if reseed is not None:
-            seed = reseed(None)
-            for generator in self.generators:
-                generator.manual_seed(seed)
+        # Without reseeding, as for evaluation, generators of the loader's own start alike each time.
+        seed = counted.derive(counted.READ) if reseed is None else reseed(None)
+        for generator in self.generators:
+            generator.manual_seed(seed)
         source = self.source
         if isinstance(source, IterableDataset):
             source = DataLoader(source, batch_size=batch_size)
-        return iter(source)
+        with _interrupts_held_back():
+            if isinstance(source, DataLoader) and source.persistent_workers:
+                return (
+                    source._get_iterator()
+                )  # with fresh workers: kept ones go on with the random numbers of the last epoch
+            return iter(source)
 
     def _next(self, iterator: Iterator[Tree], i: int, n: int) -> Tree:
         try:
             return next(iterator)
         except StopIteration:
-            said = "etude.Stream says" if self.epoch is not None else "its length says"
-            raise SpecError(
-                f"task.train: {said} {n} batches an epoch, and it ended after {i}; mend __len__, or say what is there: "
-                f"etude.Stream(data, epoch={max(i, 1)})"
-            ) from None
+            raise self.ended(i, n) from None
+        except Exception as error:
+            raise unreadable(error, f"task.train: batch {i} of the {n} in an epoch") from error
+
+    def ended(self, i: int, n: int) -> SpecError:
+        """Return the error of training data that ended after ``i`` of ``n`` batches."""
+        said = "etude.Stream says" if self.epoch is not None else "its length says"
+        return SpecError(
+            f"task.train: {said} {n} batches an epoch, and it ended after {i}; mend __len__, or say what is there: "
+            f"etude.Stream(data, epoch={max(i, 1)})"
+        )
 
     def _placed(self, batch: Tree) -> Tree:
         return batch if self.device is None else tree.to_device(batch, self.device)
@@ -225,9 +262,38 @@ class Stream:
         return self if device.type == "cpu" else replace(self, device=device)
 
     def digest(self) -> str:
-        """Return a digest of the lengths and the first batches; the caller has seeded what reading draws."""
+        """Return a digest of the lengths and the first batches; the caller has seeded the global generators."""
         lengths = (self.epoch, _length(self.source))
         return tree.digest((lengths, list(islice(self._iterate(_FIXED, None), DIGESTED))))
+
+
+def unreadable(error: Exception, what: str) -> SpecError:
+    """Return the error of data of which ``what`` cannot be read, with the user's own line."""
+    at = place_of(error)
+    return SpecError(f"{what} cannot be read: {words_of(error)}{f' ({at})' if at else ''}")
+
+
+def _tell_epoch(epoch: int, *holders: Any) -> None:
+    """Call ``set_epoch`` where there is one, as a loop of one's own would: samplers and data sets that shuffle by epoch."""
+    for told in {id(holder): holder for holder in holders}.values():
+        if callable(tell := getattr(told, "set_epoch", None)):
+            tell(epoch)
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Have workers that start within this block never see Ctrl-C, which goes to all processes of a terminal.
+
+    The step under way still needs them; they end with the reading. Here the signal is only late by this block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _length(thing: Any) -> int | None:

@@ -1,0 +1,67 @@
+"""What of a recipe's schedule is compared, also with runs that were stored before there was so much of it."""
+
+from pathlib import Path
+
+import pytest
+
+from etude.errors import MismatchError
+from etude.spec.identity import check_same, identify
+from etude.spec.recipe import Recipe
+from etude.spec.study import Study
+
+HERE = Path("run")
+
+
+def halves(step):
+    return 0.5 ** (step // 10)
+
+
+def identity(**recipe):
+    study = Study.default("quadratic").replace(recipe=Recipe(optimizer="sgd", batch_size=10, **recipe))
+    return identify(study, study.make_task(), steps_per_epoch=1)
+
+
+def stored_before(**recipe):
+    made = identity(**recipe)
+    del made["recipe"]["schedule_options"], made["recipe"]["warmup"]
+    return made
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_run_stored_before_there_were_options_is_the_same_as_the_usual_ones(schedule):
+    check_same(HERE, stored_before(schedule=schedule), identity(schedule=schedule))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"warmup": "5%"}, "recipe.warmup is 0.0 there and 5% here"),
+        ({"schedule_options": {"end": 0.1}}, "recipe.schedule_options.end is 0.0 there and 0.1 here"),
+    ],
+)
+def test_what_was_not_there_is_what_differs_when_it_is_not_the_usual(fields, said):
+    with pytest.raises(MismatchError, match=f"it holds another study: {said}; choose"):
+        check_same(HERE, stored_before(schedule="cosine"), identity(schedule="cosine", **fields))
+
+
+def test_of_two_schedules_only_the_names_are_told():
+    with pytest.raises(MismatchError, match=r"another study: recipe\.schedule is cosine there and wsd here; choose"):
+        check_same(HERE, identity(schedule="cosine"), identity(schedule="wsd"))
+    with pytest.raises(
+        MismatchError, match=r"another study: recipe.schedule is cosine there and halves\(\) here; choose"
+    ):
+        check_same(HERE, identity(schedule="cosine"), identity(schedule=halves))
+
+
+def test_a_function_is_the_same_by_its_name_and_its_factors():
+    again = {}
+    exec("def halves(step):\n    return 1 / 2 ** (step // 10)", again)
+    check_same(HERE, identity(schedule=halves), identity(schedule=again["halves"]))
+    exec("def halves(step):\n    return 0.5 ** (step // 11)", again)
+    with pytest.raises(MismatchError, match=r"another study: recipe.schedule_digest is \w+ there and \w+ here"):
+        check_same(HERE, identity(schedule=halves), identity(schedule=again["halves"]))
+
+
+def test_a_run_without_a_recipe_is_compared_as_it_is():
+    made = {**identity(), "recipe": {}}
+    check_same(HERE, made, made)
