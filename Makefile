@@ -31,7 +31,7 @@ validate: .venv/dev .venv/peers  ## the experiments behind the verdicts; hours t
 	$(BIN)/python benchmarks/stability.py
 
 docs: .venv/docs  ## the documentation as a site, strict about links
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv/python:
 	$(PYTHON) -m venv .venv

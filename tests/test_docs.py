@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import typer
+
 from pages import ROOT, carry_out, commands, marked, run
 
 DOCS = ROOT / "docs"
@@ -61,7 +62,6 @@ def test_every_command_on_any_page_is_one_that_there_is():
 
 def cli_page():
     """The hook that writes the page when the site is built."""
-    pytest.importorskip("mkdocs")
     path = DOCS / "machinery" / "cli.py"
     spec = importlib.util.spec_from_file_location("machinery_cli", path)
     module = importlib.util.module_from_spec(spec)
@@ -88,10 +88,11 @@ def test_the_page_of_the_command_line_has_all_commands_and_options():
 
 
 def test_the_site_is_built_and_fetches_nothing(tmp_path):
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("mkdocstrings")
     site = tmp_path / "site"
-    built = run([sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(site)], ROOT)
+    built = run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(site)],
+        ROOT,
+    )
     assert built.returncode == 0, built.stderr
     fetched = re.compile(r'<(?:script|img|link|iframe)[^>]*?(?:src|href)="(https?:[^"]*)"')
     pages = list(site.rglob("*.html"))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pages import ROOT, blocks, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -88,7 +88,7 @@ def test_a_session_trains_as_a_loop_with_torchs_scheduler_does(fields, make):
         {"schedule": "exponential", "schedule_options": {"factor": 0.95}},
         {"schedule": restarts, "warmup": 2},
     ],
-    ids=str,
+    ids=["constant", "step", "exponential", "a function"],
 )
 def test_without_a_horizon_more_epochs_extend_the_trials(tmp_path, fields):
     study = with_recipe(**fields)

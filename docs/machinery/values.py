@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from griffe import Attribute, Class, Expr, ExprCall, ExprKeyword, ExprSubscript, ExprTuple, Extension
-from griffe import Function, Parameter, ParameterKind, Parameters
+from griffe import (
+    Attribute,
+    Class,
+    Expr,
+    ExprCall,
+    ExprKeyword,
+    ExprSubscript,
+    ExprTuple,
+    Extension,
+    Function,
+    Parameter,
+    ParameterKind,
+    Parameters,
+)
 
 
 class Values(Extension):
@@ -28,7 +40,10 @@ def _give_signature(cls: Class) -> None:
     fields = [field for field in fields if "property" not in field.labels]
     parameters = [
         Parameter(
-            field.name, annotation=_plain(field.annotation), kind=ParameterKind.keyword_only, default=_default(field.value)
+            field.name,
+            annotation=_plain(field.annotation),
+            kind=ParameterKind.keyword_only,
+            default=_default(field.value),
         )
         for field in fields
     ]

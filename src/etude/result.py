@@ -210,9 +210,10 @@ class Result:
         recipe = self.study.get("recipe") or {}
         if self.imported is not None or recipe.get("optimizer") != "adamw":
             return None
-        if recipe.get("weight_decay") is not None:
-            return float(recipe["weight_decay"])
-        return float((recipe.get("optimizer_options") or {}).get("weight_decay", ADAMW_DECAY))
+        said = recipe.get("weight_decay")
+        if said is None:
+            said = (recipe.get("optimizer_options") or {}).get("weight_decay", ADAMW_DECAY)
+        return float(said)
 
     def _curves(self) -> list[Any]:
         import numpy as np

@@ -159,7 +159,10 @@ def test_the_same_optimizer_in_capitals_keeps_its_options():
         ("task = 3", r"study\.task: expected"),
         ("lrs = [1e-3]", r"study\.task is missing"),
         ('task = "digits"\n[recipe]\noptimizer = "adamm"', r"no optimizer is named 'adamm'; did you mean 'adam'\?"),
-        ('task = "digits"\n[recipe]\noptimizer = 3', r"study\.recipe\.optimizer: no optimizer is named 3"),
+        (
+            'task = "digits"\n[recipe]\noptimizer = 3',
+            r"study\.recipe\.optimizer: expected a name or a function.*, got int",
+        ),
         ('task = "digits"\n[recipe]\nschedule = "cosin"', r"no schedule is named 'cosin'; did you mean 'cosine'\?"),
         ('task = "digits"\n[recipe]\noptimizer_options = {lr = 1}', "'lr' is what the study varies"),
         ('task = "digits"\nrecipe = "adam"', r"study\.recipe: expected"),

@@ -92,8 +92,7 @@ def read(setup: Setup, trial: Trial) -> tuple[probe.Reading, list[str]]:
         return seed
 
     with caller_undisturbed(device):
-        count = CUT * setup.recipe.accumulate
-        reading = probe.read_again(train, setup.batch_size, trial.seed, reseed, count)
+        reading = probe.read_again(train, setup.batch_size, trial.seed, reseed, CUT)
     for i, batch in enumerate(reading.batches):
         if not tree.is_finite(batch) and not _copes(Session.open(setup, trial), batch, "train"):
             raise SpecError(f"task.train: batch {i} holds NaN or infinite values; leave them out, or fill them in")
@@ -141,10 +140,8 @@ def check_factory(setup: Setup, trial: Trial) -> None:
 
 
 def describe_optimizer(setup: Setup, trial: Trial) -> dict[str, object] | None:
-    """Return class and options of an optimizer that a function makes, None for one by name."""
-    if not callable(setup.recipe.optimizer):
-        return None
-    return optimizers.describe(Session.open(setup, trial).optimizer)
+    """Return what tells another optimizer, where the recipe alone does not say it."""
+    return optimizers.describe(setup.recipe, setup.task, Session.open(setup, trial).model)
 
 
 def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
@@ -170,7 +167,8 @@ def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
         if setup.device == "cpu" and weights_digest(session.model) != weights_digest(resumed.model):
             raise SpecError(
                 "task: two steps, stored, opened, and two more do not equal four steps: the model, its forward pass or the "
-                "loss keeps state outside parameters and buffers; register it as a buffer"
+                "loss keeps state outside parameters and buffers (register it as a buffer), or an optimizer of one's own "
+                "outside its state_dict"
             )
         evaluation_s, recorded = _evaluate_a_batch(session, session.val, "val_")
         if setup.task.test is not None:

@@ -125,7 +125,8 @@ class Session:
             self._peaks = optimizers.peaks(self.optimizer)
             self._needs_closure = isinstance(self.optimizer, torch.optim.LBFGS)
             self.averaging = Averaging.of(setup.recipe, self.model, setup.steps_per_epoch)
-        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._parameters: list[nn.Parameter] = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._training_weights: list[Tensor] | None = None  # while a schedule-free optimizer has laid out its others
         self.meter = UpdateMeter(self._parameters)
 
     @classmethod
@@ -185,6 +186,7 @@ class Session:
 
     def checkpoint(self, *, verify: bool = False) -> bytes:
         """Return all that `open` needs to go on from here; ``verify`` raises `SpecError` for what `open` could not read."""
+        self._lay_out("train")
         return state.pack(
             {
                 "step": self.step,
@@ -233,7 +235,7 @@ class Session:
 
         With ``batches`` or ``seconds`` on so many of its batches.
         """
-        optimizers.set_mode(self.optimizer, "eval")
+        self._lay_out("eval")
         model = self.evaluated_model
         with caller_undisturbed(self.device), self._precision():
             seed_all(counted.derive(counted.EVALUATION, self.trial.seed), self.device)
@@ -260,17 +262,18 @@ class Session:
 
     def trained(self) -> nn.Module:
         """Return the model for use, in evaluation mode: averaged, or with the weights of the best evaluation."""
-        optimizers.set_mode(self.optimizer, "eval")
+        self._lay_out("eval")
+        model = self.evaluated_model  # what `evaluate` looks at
         if self.best is not None:
-            state.load_model_state(self.evaluated_model, self.best["model"])
-        return self.evaluated_model.eval()
+            state.load_model_state(model, self.best["model"])
+        return model.eval()
 
     def _restore(self, restored: state.State) -> None:
         self.step, self.diverged = restored["step"], restored["diverged"]
         self._evaluated, self.best = restored["evaluated"], restored["best"]
         self._sums, self._count = dict(restored["sums"]), restored["count"]
         state.load_model_state(self.model, restored["model"])
-        self.optimizer.load_state_dict(restored["optimizer"])
+        optimizers.restore(self.optimizer, restored["optimizer"])
         if self.averaging is not None:
             self.averaging.restore(restored["averaging"])
 
@@ -324,7 +327,6 @@ class Session:
 
     def _train_step(self, batches: Iterator[Tree], records: _Records, count: int | None = None) -> None:
         """Take one optimizer step on the next ``count`` batches (what the recipe accumulates, if not said)."""
-        recipe = self.setup.recipe
         self._set_rates()
         count = count or self._to_accumulate()
         self.optimizer.zero_grad()
@@ -345,8 +347,7 @@ class Session:
         grad_norm = update_ratio = math.nan
         if math.isfinite(value):
             self.meter.before()
-            if recipe.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
+            self._clip()
             if self._needs_closure:
                 self.optimizer.step(self._closure(taken, value))
             else:
@@ -363,6 +364,13 @@ class Session:
         records.loss.append(value)
         records.grad_norm.append(grad_norm)
         records.update_ratio.append(update_ratio)
+
+    def _clip(self) -> None:
+        if self.setup.recipe.clip_norm is None:
+            return
+        if any(parameter.grad is not None and parameter.grad.is_sparse for parameter in self._parameters):
+            raise SpecError("study.recipe.clip_norm: torch clips no sparse gradients; leave it out, or sparse=True")
+        nn.utils.clip_grad_norm_(self._parameters, self.setup.recipe.clip_norm)
 
     def _seed_step(self, part: int) -> None:
         """Seed all that is random in a step, or in the later parts of an accumulated one."""
@@ -399,13 +407,29 @@ class Session:
                 made = self._loss(batch)[0] / len(batches)
                 made.backward()  # type: ignore[no-untyped-call]
                 total += made.item()
+            self._clip()
             return total
 
         return closure
 
     def _to_train(self) -> None:
         self.model.train()
-        optimizers.set_mode(self.optimizer, "train")
+        self._lay_out("train")
+
+    def _lay_out(self, mode: str) -> None:
+        """Have a schedule-free optimizer put the weights to train, or those to evaluate, into the model.
+
+        Its way there and back rounds; so that evaluations leave no trace in what is trained, the weights are kept meanwhile.
+        """
+        if not optimizers.has_modes(self.optimizer):
+            return
+        if mode == "eval" and self._training_weights is None:
+            self._training_weights = [parameter.detach().clone() for parameter in self._parameters]
+        optimizers.set_mode(self.optimizer, mode)
+        if mode == "train" and self._training_weights is not None:
+            with torch.no_grad():
+                torch._foreach_copy_(list[Tensor](self._parameters), self._training_weights)
+            self._training_weights = None
 
     def _is_due(self) -> bool:
         return self.step in self.ends or is_due(self.step, self.setup.steps_per_epoch, self.setup.evaluate_every)
@@ -414,12 +438,13 @@ class Session:
         metrics, errors = self.evaluate(self.val, "val_")
         means = {name: total / self._count for name, total in self._sums.items()} if self._count else {}
         train_loss = means.pop("loss", None)
+        metrics |= {f"train_{name}": mean for name, mean in means.items()}
         records.evaluations.append(
             Evaluation(
                 step=self.step,
                 epoch=self.step / self.setup.steps_per_epoch,
                 train_loss=train_loss,
-                metrics={**metrics, **{f"train_{name}": mean for name, mean in means.items()}},
+                metrics=metrics,
                 standard_errors=errors,
             )
         )
@@ -429,7 +454,8 @@ class Session:
         if self.step and not math.isfinite(metrics.get("val_loss", 0.0)):
             self.diverged = self.step
         if self.setup.best is not None and self.step:
-            self._keep_best(metrics.get(self.setup.best[0], math.nan))
+            recorded = metrics if train_loss is None else {**metrics, "train_loss": train_loss}
+            self._keep_best(recorded.get(self.setup.best[0], math.nan))
 
     def _keep_best(self, value: float) -> None:
         assert self.setup.best is not None

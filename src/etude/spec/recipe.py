@@ -31,18 +31,32 @@ ELSEWHERE = {
 }
 PRECISIONS = {"float32": "float32", "fp32": "float32", "bf16": "bf16", "bfloat16": "bf16"}
 AVERAGES = ("none", "ema", "swa")
+AVERAGE_DECAY = 0.999
 
 
 def _optimizer(got: object) -> object:
-    if callable(got) and not isinstance(got, type):
-        return got
-    if isinstance(got, type):  # torch.optim.AdamW itself, handed over
-        got = got.__name__
     known = {**OPTIMIZERS, **ELSEWHERE}
-    if not isinstance(got, str) or _plain(got) not in known:
-        near = nearest(str(got), known)
+    if isinstance(got, type) and _is_known(got):  # torch.optim.AdamW itself, handed over
+        return got.__name__.lower()
+    if callable(got):
+        return got
+    if not isinstance(got, str):
+        raise SpecError(
+            f"study.recipe.optimizer: expected a name or a function (params, lr), which makes a fresh one for each trial, got "
+            f"{type(got).__name__}"
+        )
+    if _plain(got) not in known:
+        near = nearest(got, known)
         raise SpecError(f"study.recipe.optimizer: no optimizer is named {got!r}{near}; or give a function (params, lr)")
     return _plain(got)
+
+
+def _is_known(cls: type) -> bool:
+    """Whether it is the class that its name stands for, not one of the user's own with that name."""
+    package = cls.__module__.split(".")
+    return (
+        package[:2] == ["torch", "optim"] and OPTIMIZERS.get(cls.__name__.lower()) == cls.__name__
+    ) or ELSEWHERE.get(cls.__name__.lower()) == (package[0], cls.__name__)
 
 
 def _plain(name: str) -> str:
@@ -61,8 +75,12 @@ def _whole(field: str) -> Callable[[object], int]:
 
 def _not_negative(field: str) -> Callable[[object], float]:
     def check(got: object) -> float:
-        zero = got in (0, "0") and not isinstance(got, bool)
-        return 0.0 if zero else number(f"study.recipe.{field}", got)
+        try:
+            if isinstance(got, bool) or not isinstance(got, int | float | str) or not 0 <= float(got) < math.inf:
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise SpecError(f"study.recipe.{field}: expected a finite number, zero or more, got {got!r}") from None
+        return float(got)
 
     return check
 
@@ -126,7 +144,7 @@ class Recipe:
     average: Annotated[str, BeforeValidator(lambda got: _known("average", got, {name: name for name in AVERAGES}))] = (
         "none"
     )
-    average_decay: Annotated[float, BeforeValidator(_decay)] = 0.999
+    average_decay: Annotated[float, BeforeValidator(_decay)] = AVERAGE_DECAY
     average_start: Annotated[float, BeforeValidator(_not_negative("average_start"))] = 0.0
 
     def __post_init__(self) -> None:
@@ -142,6 +160,12 @@ class Recipe:
                 f"study.recipe.warmup: one-cycle rises by itself, for {self.schedule_options['rise']:.0%} of the horizon: "
                 "leave the warmup out, or change schedule_options.rise"
             )
+        if self.average != "ema" and self.average_decay != AVERAGE_DECAY:
+            raise SpecError(
+                f"study.recipe.average_decay: it belongs to average = 'ema', and average is {self.average!r}"
+            )
+        if self.average == "none" and self.average_start:
+            raise SpecError("study.recipe.average_start: nothing is averaged; say average = 'ema' or 'swa', too")
 
     @property
     def optimizer_name(self) -> str:

@@ -118,6 +118,15 @@ class Study:
                     "leave it out"
                 )
             object.__setattr__(self, "recipe", dataclasses.replace(self.recipe, batch_size=made))
+        elif self.recipe.batch_size is None:
+            raise SpecError(
+                "study.recipe.batch_size: expected a number of examples, got None, which is for data that come in batches"
+            )
+        if self.recipe.average != "none" and self.recipe.average_start >= self.epochs:
+            raise SpecError(
+                f"study.recipe.average_start: expected fewer than the study's {self.epochs:g} epochs, got "
+                f"{self.recipe.average_start:g}, so nothing would be averaged"
+            )
         if isinstance(self.task, Task) and self.task_options and not self.source:
             raise SpecError("study.task_options: they belong to built-in tasks; give them to your own Task directly")
         object.__setattr__(self, "name", self.name or self.task_name or "")

@@ -174,10 +174,14 @@ def _read_all(data: Examples, batch: Tree, places: Sequence[int], field: str) ->
             if part.shape[1:] != column.shape[1:] or part.dtype != column.dtype:
                 raise SpecError(
                     f"{field}: expected examples that are alike, got {tree.describe(part[0])} among examples "
-                    f"{begin} to {some[-1]}, and {tree.describe(column[0])} in example {places[0]}"
+                    f"{begin} to {some[-1]}, and {tree.describe(column[0])} in examples {_some(places)} together"
                 )
             column[begin : some[-1] + 1] = part
     return whole
+
+
+def _some(places: Sequence[int]) -> str:
+    return ", ".join(map(str, places[:3])) + (f", … {places[-1]}" if len(places) > 3 else "")
 
 
 def _generators() -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from etude.errors import SpecError
 
@@ -110,9 +110,13 @@ class Task:
         return isinstance(self.train, Stream) and not isinstance(self.train.source, IterableDataset)
 
     def private(self, device: torch.device) -> Task:
-        """Return the task with a loss of its own on ``device``, where the loss is a module and may keep a state."""
-        loss: Any = self.loss
-        return dataclasses.replace(self, loss=copy.deepcopy(loss).to(device)) if _is_module(loss) else self
+        """Return the task with a loss on ``device`` and metrics of its own, where they are objects that may keep a state.
+
+        Functions are not copied, and neither is what cannot be.
+        """
+        loss: Any = _own(self.loss)
+        metrics = {name: _own(metric) for name, metric in cast(Mapping[str, Any], self.metrics).items()}
+        return dataclasses.replace(self, loss=loss.to(device) if _is_module(loss) else loss, metrics=metrics)
 
     def with_data(self, train: Data, val: Data, test: Data | None) -> Task:
         """Return the task with other data."""
@@ -141,6 +145,13 @@ def _metrics(given: Any) -> dict[str, Any]:
         if not isinstance(name, str) or name in RESERVED or not name.isidentifier():
             raise SpecError(f"task.metrics: expected a name like 'accuracy' that is not {name!r}")
     return table
+
+
+def _own(thing: Any) -> Any:
+    try:
+        return copy.deepcopy(thing)
+    except Exception:  # noqa: BLE001 - copying runs the user's own __deepcopy__ and __reduce__
+        return thing
 
 
 def _is_module(thing: object) -> bool:
