@@ -207,11 +207,12 @@ def test_memory_does_not_grow_with_trials(tmp_path):
 
     def on_event(event):
         if isinstance(event, runner.Advanced):
-            gc.collect()
+            if len(used) % 10 == 2:
+                gc.collect()
             used.append(process.memory_info().rss / 2**20)
 
     study = etude.Study(task=task, lrs="1e-4..1e-2/20", seeds=3, epochs=1)
     runner.run(study, tmp_path / "run", executor="inline", on_event=on_event)
     assert len(used) == 60
     # Weights, gradients, Adam's moments and the checkpoint of a trial are 1 MB: were they kept, 57 of them would be 50 MB.
-    assert max(used[3:]) - used[2] < 12, used
+    assert max(used[12::10]) - used[2] < 12, used

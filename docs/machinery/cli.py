@@ -19,7 +19,7 @@ STUDY is the name of a built-in task (its default study) or a study file; none m
 directory; none means the latest one under `runs/`.
 
 The exit status is 0, or 1 where trials failed, 2 where what was asked for cannot be done as it is written, 130 after Ctrl-C.
-An error is one line on the standard error stream.
+An error is one line on the standard error stream. In brackets: what is taken if you say nothing.
 """
 
 
@@ -44,16 +44,16 @@ def _section(name: str, command: Any) -> Iterator[str]:
     yield f"```text\n{' '.join(words)}\n```\n"
     yield f"{command.help}\n"
     if given:
-        yield "| | what it is | if not said |"
-        yield "|---|---|---|"
+        yield "| | what it is |"
+        yield "|---|---|"
     for parameter in arguments:
-        yield f"| `{_metavar(parameter).strip('[]')}` | {_cell(parameter.help)} | |"
+        yield f"| `{_metavar(parameter).strip('[]')}` | {_cell(parameter.help)} |"
     for parameter in options:
         value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
-        names = ", ".join(f"`{one}{value}`" for one in sorted(parameter.opts, key=len, reverse=True)[:1])
-        names += "".join(f", `{one}`" for one in sorted(parameter.opts, key=len, reverse=True)[1:])
+        longest, *others = sorted(parameter.opts, key=len, reverse=True)
+        names = ", ".join([f"`{longest}{value}`", *(f"`{one}`" for one in others)])
         usual = parameter.default if isinstance(parameter.default, str) else None
-        yield f"| {names} | {_cell(parameter.help)} | {f'`{usual}`' if usual else ''} |"
+        yield f"| {names} | {_cell(parameter.help)}{f' (`{usual}`)' if usual else ''} |"
     yield ""
 
 

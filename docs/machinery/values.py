@@ -55,7 +55,7 @@ def _plain(annotation: str | Expr | None) -> str | Expr | None:
     """Return what ``Annotated`` annotates."""
     if isinstance(annotation, ExprSubscript) and annotation.canonical_name == "Annotated":
         inner = annotation.slice
-        return inner.elements[0] if isinstance(inner, ExprTuple) else inner  # type: ignore[return-value]
+        return inner.elements[0] if isinstance(inner, ExprTuple) else inner
     return annotation
 
 

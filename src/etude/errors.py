@@ -1,14 +1,14 @@
 """What can go wrong, drawn as one tree.
 
     EtudeError
-    ├── SpecError            what was asked for cannot be done as it is written          exit 2
-    │   └── MismatchError    the run directory holds another study
-    ├── DataError            a data file is missing, truncated or not what it should be   exit 2
-    ├── StoreError           a run directory cannot be read or written                   exit 2
-    │   ├── InUseError       another process is writing to it
-    │   └── DiskError        writing stopped half way (a full disk); what was stored stays exit 1
-    ├── TrainingError        the trials' own code fails                                  exit 1
-    └── Interrupted          Ctrl-C; the state is kept                                   exit 130
+    ├── SpecError           what was asked for cannot be done as it is written   exit 2
+    │   └── MismatchError   the run directory holds another study
+    ├── DataError           a data file is missing, or not what it should be     exit 2
+    ├── StoreError          a run directory cannot be read or written            exit 2
+    │   ├── InUseError      another process is writing to it
+    │   └── DiskError       a full disk; what was stored before stays            exit 1
+    ├── TrainingError       the trials' own code fails                           exit 1
+    └── Interrupted         Ctrl-C; the state is kept                            exit 130
 
 A message is one line: what was expected, what was got, what to do.
 """
@@ -85,9 +85,9 @@ def place_of(error: BaseException) -> str:
     return f"{own[-1][0]}, line {own[-1][1]}" if own else ""
 
 
-def words_of(error: BaseException) -> str:
-    """Return what ``error`` says, in one line with the notes that it has, and with its class."""
-    text, notes = str(error).strip(), getattr(error, "__notes__", ())
+def words_of(error: BaseException, *, noted: bool = True) -> str:
+    """Return what ``error`` says, in one line with its class and, if ``noted``, with the notes that it has."""
+    text, notes = str(error).strip(), getattr(error, "__notes__", ()) if noted else ()
     said = (
         text.splitlines()[-1]
         if _RELAYED in text

@@ -104,6 +104,8 @@ def run(
     ``carry`` says what: the ``study``; the ``unfinished`` trials that were asked for earlier, whatever the study lists; or
     ``both``.
 
+    With ``executor="auto"`` a task that cannot be taken to other processes is trained in this one, and a notice says so.
+
     Raises `SpecError` and its kin before anything is stored, `Interrupted` after Ctrl-C with the state kept,
     `TrainingError` when the first trials all fail alike, `DiskError` when the disk refuses a write.
     """
@@ -264,7 +266,7 @@ def _carry_all(
         switch_s = min([switch_s, *(outcome.switch_s for outcome in outcomes if outcome.history is not None)])
         failures += [outcome.failure for outcome in outcomes if outcome.failure is not None]
         any_sound |= any(by_trial[outcome.work.trial].ended and outcome.failure is None for outcome in outcomes)
-        alike = len({failure.reason for failure in failures}) == 1
+        alike = len({failure.kind or failure.reason for failure in failures}) == 1
         if alike and not any_sound and len(failures) >= min(len(wanted), executor.slots + 1):
             _store_all(writer, by_trial, outcomes, on_event)
             raise TrainingError(

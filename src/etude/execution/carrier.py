@@ -27,10 +27,11 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a slice could not be carried out."""
+    """Why a slice could not be carried out; failures of one ``kind`` are alike, on whatever batch they came about."""
 
     reason: str
     traceback: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,5 +88,6 @@ def failure_of(error: Exception, made_at: str = "") -> Failure:
     where = f" ({place})" if place else f" (the task is made at {made_at})" if made_at else ""
     return Failure(
         reason=words_of(error) + where,
+        kind=words_of(error, noted=False) + where,
         traceback="".join(traceback.format_exception(error)),
     )
