@@ -1,5 +1,8 @@
-"""Every example runs as it stands, in an empty folder, and says what it promises."""
+"""Every example runs in an empty folder and says what it promises: own loops and one study as scripts, the others in small."""
 
+import ast
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -10,34 +13,105 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-# What a script prints at the end; an example that is not here must still run without a word on stderr.
-SAYS = {"own_loop.py": r"Train at \S+: it reaches 9\d\.\d % validation accuracy in 8 epochs; "}
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+# What is run as it stands, and what it prints at the end.
+SAYS = {
+    "own_loop.py": r"Train at \S+: it reaches 9\d\.\d % validation accuracy in 8 epochs; ",
+    "tabular_regression.py": r"Train at \S+: it reaches 0\.9\d* validation r2 in 10 epochs; .* too low .* too high",
+}
 WITHOUT_TORCH = {"own_loop.py"}
+NAMED = {"tabular_regression.py": {"torchmetrics"}}  # packages that an example's text does not import
+
+# Two rates in the middle, one seed, one epoch.
+IN_SMALL = """
+import json, sys, etude
+study = etude.Study.from_file(sys.argv[1])
+middle = len(study.lrs) // 2
+small = study.replace(lrs=study.lrs[middle - 1 : middle + 1], seeds=1, epochs=1)
+result = small.run("run", executor="inline")
+evaluations = result.evaluations[["step", "val_loss"]]
+print(json.dumps({"name": study.name, "rates": len(study.lrs), "seeds": len(study.seeds),
+                  "statuses": list(result.trials["status"]), "evaluations": evaluations.to_dict("list")}))
+"""
 
 
-def run(script, folder):
-    code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__'); print('torch' in sys.modules)"
+def run(words, folder):
     return subprocess.run(
-        [sys.executable, "-c", code, str(script)], cwd=folder, capture_output=True, text=True, timeout=280, check=False,
+        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=280, check=False,
         env={**os.environ, "MPLBACKEND": "agg"},
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
-def test_the_example_runs(name, tmp_path):
-    done = run(EXAMPLES / name, tmp_path)
+def run_script(script, folder):
+    code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__'); print('torch' in sys.modules)"
+    return run(["-c", code, script], folder)
+
+
+def imported(name):
+    """The packages that an example imports."""
+    found = set(NAMED.get(name, ()))
+    for node in ast.walk(ast.parse((EXAMPLES / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def need(name):
+    """Skip, but not where all is to be tested, when a package that the example wants is not installed."""
+    missing = sorted(package for package in imported(name) if importlib.util.find_spec(package) is None)
+    if missing:
+        assert not os.environ.get("CI"), f"{name} needs {', '.join(missing)}"
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_the_script_runs(name, tmp_path):
+    need(name)
+    done = run_script(EXAMPLES / name, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert re.search(SAYS.get(name, ""), done.stdout), done.stdout
+    assert re.search(SAYS[name], done.stdout), done.stdout
     if name in WITHOUT_TORCH:
         assert done.stdout.splitlines()[-1] == "False"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SAYS])
+def test_the_study_learns_in_small(name, tmp_path):
+    need(name)
+    done = run(["-c", IN_SMALL, EXAMPLES / name], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    said = json.loads(done.stdout)
+    assert said["name"] == Path(name).stem.replace("_", "-")
+    assert said["rates"] >= 5
+    assert said["seeds"] >= 2
+    assert said["statuses"] == ["completed", "completed"]
+    by_step = {}
+    for step, loss in zip(said["evaluations"]["step"], said["evaluations"]["val_loss"], strict=True):
+        by_step.setdefault(step, []).append(loss)
+    assert min(by_step[max(by_step)]) < 0.99 * min(by_step[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_example_is_run_from_the_command_line(etude_command, tmp_path):
+    said = etude_command("run", EXAMPLES / "fine_tuning.py", "--lrs", "0.1", "--seeds", "1", "--epochs", "1")
+    assert said.status == 0, said.err
+    assert "fine-tuning: adamw, batch 20, gradient norm up to 1" in said.out
+    assert (tmp_path / "runs/fine-tuning/study.sqlite").exists()
+
+
+def test_the_documentation_lists_all_of_them():
+    listed = re.findall(r"^\| \[?`(\w+\.py)`", (ROOT / "docs/examples.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == NAMES
+
+
 def test_the_own_loop_trains_nothing_the_second_time(tmp_path):
-    first = run(EXAMPLES / "own_loop.py", tmp_path)
+    first = run_script(EXAMPLES / "own_loop.py", tmp_path)
     database = tmp_path / "runs/numpy-mlp/study.sqlite"
     before = database.read_bytes()
-    again = run(EXAMPLES / "own_loop.py", tmp_path)
+    again = run_script(EXAMPLES / "own_loop.py", tmp_path)
     assert again.stdout == first.stdout
     assert database.read_bytes() == before
 
@@ -47,7 +121,7 @@ def test_the_own_loop_of_the_documentation_runs_without_torch(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     script = tmp_path / "line.py"
     script.write_text(code)
-    done = run(script, tmp_path)
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr
     said, torch = done.stdout.splitlines()
     assert re.match(r"Train at \S+: it reaches 0\.2\d+ validation loss in 10 epochs; ", said)

@@ -75,7 +75,9 @@ def weights_digest(model: nn.Module) -> str:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         if tensor.ndim:
-            hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            # Flat first: where axes of length 1 leave the layout open, as in a 1×1 convolution's weights in channels_last,
+            # a contiguous tensor's last stride need not be 1, and bytes cannot be viewed.
+            hashed.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:
             hashed.update(repr(tensor.item()).encode())
     return hashed.hexdigest()

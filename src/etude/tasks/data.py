@@ -148,7 +148,7 @@ class Resident:
         for leaf in tree.leaves((self.inputs, self.targets)):
             if isinstance(leaf, Tensor):
                 hashed.update(f"{leaf.dtype} {tuple(leaf.shape)} ".encode())
-                hashed.update(leaf.cpu().contiguous().view(torch.uint8).numpy().data)
+                hashed.update(leaf.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return hashed.hexdigest()
 
     def check(self, field: str) -> Resident:
