@@ -14,7 +14,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from etude import store
+from etude import store, tasks
 from etude.errors import Interrupted
 from etude.runner import Advanced
 from etude.spec.recipe import Recipe
@@ -622,7 +622,7 @@ def test_an_option_that_cannot_be_is_refused_in_one_line_and_makes_no_file(etude
         (("run", "study.py"), "study.py: cannot be read: No such file or directory; there is no Python or TOML file"),
         (
             ("run", "some/path"),
-            "expected a built-in task (mnist, digits, quadratic) or a file that ends in .py or .toml",
+            f"expected a built-in task ({', '.join(tasks.BUILT_IN)}) or a file that ends in .py or .toml",
         ),
         (("run", "mnist", "--task-options", "root=nowhere"), "train-images-idx3-ubyte: the file is missing"),
         (("run", "mnist", "--task-options", "root=2024"), "2024"),

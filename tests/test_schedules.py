@@ -229,7 +229,7 @@ def test_a_built_in_task_with_a_function_goes_on_by_its_script(tmp_path, etude_c
     result = trained(with_recipe(schedule=restarts), tmp_path / "run")
     said = etude_command("resume", tmp_path / "run")
     assert said.status == 2
-    assert "its schedule restarts() is Python code of your own; run your script again, study.run(" in said.err
+    assert "its recipe is Python code of your own; run your script again, study.run(" in said.err
     command = result.recommendation.next_command
     assert command is None or command.startswith("study.")
     with pytest.raises(SpecError, match=r"restarts\(\) is a function of your own, stored by its name alone"):
