@@ -15,9 +15,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 _MARKED = re.compile(r"<!-- (run|file)(.*?) -->\n+```(\w+)[^\n]*\n(.*?)```", re.DOTALL)
@@ -69,8 +70,10 @@ def words(command: str) -> list[str]:
     raise ValueError(f"{command}: a page's commands begin with etude or python")
 
 
-def carry_out(text: str, folder: Path) -> list[str]:
+def carry_out(text: str, folder: Path, etude: Callable[..., Any] | None = None) -> list[str]:
     """Carry out a page in ``folder`` and return what it printed. Raises `AssertionError` with what failed.
+
+    With ``etude`` (the fixture ``etude_command``) the commands of that name run in this process, which saves their start.
 
     Python blocks with nothing else between them are one script, and one entry of what was printed; so is each command.
     """
@@ -88,10 +91,19 @@ def carry_out(text: str, folder: Path) -> list[str]:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "console":
             assert commands(block.text), f"no command in {block.text!r}"
-            said += [_carried(words(command), folder) for command in commands(block.text)]
+            said += [_command(command, folder, etude) for command in commands(block.text)]
         else:
             assert block.language == "end", f"{block.language} is marked to be run"
     return said
+
+
+def _command(command: str, folder: Path, etude: Callable[..., Any] | None) -> str:
+    first, *rest = shlex.split(command, comments=True)
+    if etude is None or first != "etude":
+        return _carried(words(command), folder)
+    done = etude(*rest)
+    assert done.status == 0, f"{command}\n{done.err}"
+    return str(done.out)
 
 
 def _carried(command: list[str], folder: Path) -> str:

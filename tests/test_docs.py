@@ -22,8 +22,8 @@ def test_the_pages_that_teach_are_carried_out():
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
-def test_what_a_page_says_can_be_done(path, tmp_path):
-    assert carry_out(path.read_text(encoding="utf-8"), tmp_path)
+def test_what_a_page_says_can_be_done(path, tmp_path, etude_command):
+    assert carry_out(path.read_text(encoding="utf-8"), tmp_path, etude_command)
 
 
 def test_a_page_that_says_what_does_not_work_is_found(tmp_path):

@@ -5,8 +5,6 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-
 # One fresh process, as a person has it, so that what the first import or the first optimizer does is seen, too.
 SCRIPT = textwrap.dedent(
     """
@@ -158,29 +156,25 @@ SCRIPT = textwrap.dedent(
 )
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stranger")
-    script = folder / "stranger.py"
+ENDS = {"succeed": "nothing", "raise": "TrainingError", "interrupt": "Interrupted"}
+
+
+def test_the_callers_process_is_as_it_was_but_for_the_run_directory(tmp_path):
+    script = tmp_path / "stranger.py"
     script.write_text(SCRIPT)
-    work = folder / "work"
+    work = tmp_path / "work"
     work.mkdir()
     done = subprocess.run(
         [sys.executable, str(script)], cwd=work, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize("executor", ["inline", "processes"])
-@pytest.mark.parametrize(
-    ("what", "ended"), [("succeed", "nothing"), ("raise", "TrainingError"), ("interrupt", "Interrupted")]
-)
-def test_the_callers_process_is_as_it_was_but_for_the_run_directory(said, executor, what, ended):
-    name = f"{executor}-{what}"
-    assert said[name]["ended"] == ended
-    assert said[name]["changed"] == {}
-    assert said[name]["fresh"] == ([name, f"{name}-2"] if what == "succeed" else [name])
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert set(said) == {f"{executor}-{what}" for executor in ("inline", "processes") for what in ENDS}
+    for name, seen in said.items():
+        what = name.partition("-")[2]
+        assert (name, seen["ended"]) == (name, ENDS[what])
+        assert (name, seen["changed"]) == (name, {})
+        assert seen["fresh"] == ([name, f"{name}-2"] if what == "succeed" else [name])
 
 
 def test_memory_does_not_grow_with_trials(tmp_path):

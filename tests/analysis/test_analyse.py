@@ -333,3 +333,15 @@ def test_every_sentence_can_be_written():
             assert unit or "epoch" not in text
             written.add(next(i for i, (predicate, _) in enumerate(TABLE) if predicate(e)))
     assert len(written) >= len(TABLE) - 2
+
+
+@pytest.mark.parametrize("offset", [-0.4, 0.4])
+def test_a_training_loss_that_lies_beside_the_validation_loss_is_no_movement(offset):
+    """A rate far too low hardly moves; that its noisy training loss is of other examples must not look like a collapse."""
+    rng = np.random.default_rng(0)
+    noise_of = 0.3 * rng.standard_normal(EPOCHS * STEPS)
+    loss = np.repeat([2.29, 2.285, 2.28, 2.275, 2.27], STEPS) + offset + noise_of
+    low = curve(1e-6, [0.1, 0.101, 0.101, 0.102, 0.102], losses=[2.29, 2.285, 2.28, 2.275, 2.27], loss=loss)
+    low.metrics["train_loss"][1:] += offset
+    verdicts = {rate.lr: rate.verdict for rate in judge(low, SLOW, GOOD, WILD).rates}
+    assert verdicts[1e-6] == "too low"

@@ -65,7 +65,8 @@ def classify(
     start = level[0]
     with np.errstate(invalid="ignore", over="ignore"):
         progress = float((start - level[-1]) / gain)
-        moved = float(np.nanmax(np.abs(np.concatenate([level, _settled(blocks)]) - start)) / gain)
+        away = np.concatenate([np.abs(level - start), _moves(blocks, errors, start)])
+        moved = float(np.nanmax(away) / gain)
         score = sign * curve.metrics[metric]
         score_progress = float((score[-1] - score[0]) / score_gain) if score_gain > 0 else 0.0
         away = np.abs(score - score[0])
@@ -149,8 +150,16 @@ def _blocks(loss: Floats) -> tuple[Floats, Floats]:
     return parts.mean(1), parts.std(1, ddof=1) / np.sqrt(size)
 
 
-def _settled(blocks: Floats) -> Floats:
-    return blocks[np.isfinite(blocks)]
+def _moves(blocks: Floats, errors: Floats, start: float) -> Floats:
+    """Return how far each block but the first got from the start, and from the first, beyond the noise of their means.
+
+    The start is a loss on held-out data, and the training loss may lie beside it before anything has moved.
+    """
+    if len(blocks) < 2:
+        return np.empty(0)
+    noise = BLOCK_SIGNIFICANT * np.hypot(errors[1:], errors[0])
+    far = np.minimum(np.abs(blocks[1:] - start), np.abs(blocks[1:] - blocks[0])) - noise
+    return np.maximum(far[np.isfinite(far)], 0.0)
 
 
 def _rises(blocks: Floats, errors: Floats, gain: float) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from etude.errors import SpecError, source_of
@@ -61,3 +62,9 @@ def checked(loss: Any, said_by: str, function: Callable[..., Any], *, training: 
             f"between model and loss detaches it (.item(), .detach(), .data, no_grad, argmax) ({source_of(function)})"
         )
     return loss
+
+
+def hint(inputs: Tree) -> str:
+    """Say what to do about inputs in double precision, as NumPy makes them; nothing for others."""
+    double = any(isinstance(leaf, Tensor) and leaf.dtype == torch.float64 for leaf in tree.leaves(inputs))
+    return "; for a model in single precision write .astype('float32'), or .float() of a tensor" if double else ""

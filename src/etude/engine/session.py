@@ -319,7 +319,7 @@ class Session:
                 return loss.checked(made, "step", task.step, training=training), recorded
             assert task.loss is not None
             inputs, targets = loss.pair(batch)
-            with _told(lambda: f"in model(inputs {tree.describe(inputs)})"):
+            with _told(lambda: f"in model(inputs {tree.describe(inputs)}){loss.hint(inputs)}"):
                 outputs = self.model(self._laid_out(inputs))
             with _told(lambda: f"in task.loss(outputs {tree.describe(outputs)}, targets {tree.describe(targets)})"):
                 made = task.loss(outputs, targets)
