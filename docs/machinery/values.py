@@ -65,4 +65,7 @@ def _default(value: str | Expr | None) -> str | Expr | None:
         factories = [one.value for one in value.arguments if isinstance(one, ExprKeyword)]
         made = str(factories[0])
         return {"dict": "{}", "list": "[]"}.get(made, f"{made}()")
+    if isinstance(value, ExprCall) and str(value.function) == "dataclasses.field":
+        defaults = [one.value for one in value.arguments if isinstance(one, ExprKeyword) and one.name == "default"]
+        return str(defaults[0]) if defaults else None
     return value
