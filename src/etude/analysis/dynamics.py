@@ -159,7 +159,8 @@ def _moves(blocks: Floats, errors: Floats, start: float) -> Floats:
         return np.empty(0)
     noise = BLOCK_SIGNIFICANT * np.hypot(errors[1:], errors[0])
     far = np.minimum(np.abs(blocks[1:] - start), np.abs(blocks[1:] - blocks[0])) - noise
-    return np.maximum(far[np.isfinite(far)], 0.0)
+    moves: Floats = np.maximum(far[np.isfinite(far)], 0.0)
+    return moves
 
 
 def _rises(blocks: Floats, errors: Floats, gain: float) -> int:
