@@ -147,6 +147,24 @@ def test_the_disk_that_is_kept_is_told_beforehand(capsys, monkeypatch, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_take_much_disk_are_told_when_training_begins(tmp_path, monkeypatch):
+    from etude import preparation
+
+    notices = []
+
+    def on_event(event):
+        notices.extend(getattr(event, "notices", ()))
+
+    DIGITS.replace(epochs=1, lrs=[1e-2]).run(tmp_path / "small", executor="inline", on_event=on_event)
+    assert not any("on disk" in notice for notice in notices)
+    monkeypatch.setattr(preparation, "TOLD_BYTES", 100_000)
+    DIGITS.replace(epochs=1, keep="best").run(tmp_path / "run", executor="inline", on_event=on_event)
+    (said,) = [notice for notice in notices if "on disk" in notice]
+    assert said.startswith(
+        "The weights of 4 trials take about 0.0 GB on disk, of which about 0.0 GB stay (keep = 'best')"
+    )
+
+
 def test_the_test_set_is_evaluated_before_weights_go(tmp_path):
     result = DIGITS.replace(holdout=200, keep="none", seeds=1, epochs=1).run(tmp_path / "run", executor="inline")
     tests = [test for trial in result.stored.trials for test in trial.tests]

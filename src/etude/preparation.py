@@ -29,6 +29,7 @@ from etude.tasks.data import Data
 from etude.tasks.task import Task
 from etude.tasks.tree import Tree
 
+TOLD_BYTES = 500_000_000  # weights that take more than this are told before training begins
 Carry = Literal["study", "unfinished", "both"]
 
 
@@ -63,6 +64,17 @@ class Prepared:
             return 0.0
         evaluations = self.steps / max(1.0, self.setup.evaluate_every * self.setup.steps_per_epoch)
         return self.steps * self.rehearsal.step_s + evaluations * self.rehearsal.evaluation_s
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes that the weights of the trials to train take on disk while all of them are kept."""
+        return 0 if self.rehearsal is None else len(self.requests) * self.rehearsal.checkpoint_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of these that stay once all is trained."""
+        kept = {"all": len(self.requests), "best": min(len(self.study.seeds), len(self.requests)), "none": 0}
+        return 0 if self.rehearsal is None else kept[self.study.keep] * self.rehearsal.checkpoint_bytes
 
     @property
     def merged(self) -> Study:
@@ -274,6 +286,13 @@ def _notices(prepared: Prepared) -> list[str]:
         notices.append(
             f"{prepared.plan.workers} workers take turns on the {plan.cores()} cores that this process may use; as many workers "
             "as cores are usually faster."
+        )
+    weights = prepared.weights_bytes
+    if weights >= TOLD_BYTES:
+        stay = "" if prepared.study.keep == "all" else f", of which about {prepared.kept_bytes / 1e9:,.1f} GB stay"
+        notices.append(
+            f"The weights of {len(prepared.requests)} trials take about {weights / 1e9:,.1f} GB on disk{stay} "
+            f"(keep = {prepared.study.keep!r})."
         )
     loaders = getattr(getattr(prepared.setup.task.train, "source", None), "num_workers", 0)
     together = loaders * (prepared.plan.workers if prepared.plan.executor == "processes" else 1)

@@ -151,14 +151,12 @@ def estimate(
     """Return what `run` would take, from a rehearsal of two steps; nothing is stored."""
     plan.check(executor, workers)
     prepared = prepare(study, _place(study, directory), executor, workers, device, carry)
-    checkpoint = prepared.rehearsal.checkpoint_bytes if prepared.rehearsal else 0
-    kept = {"all": len(prepared.requests), "best": min(len(study.seeds), len(prepared.requests)), "none": 0}[study.keep]
     return Estimate(
         trials=len(prepared.requests),
         steps=prepared.steps,
         seconds=prepared.seconds / max(1, min(prepared.plan.workers, len(prepared.requests), plan.cores())),
-        disk_bytes=len(prepared.requests) * checkpoint + 12 * prepared.steps,
-        kept_bytes=kept * checkpoint + 12 * prepared.steps,
+        disk_bytes=prepared.weights_bytes + 12 * prepared.steps,
+        kept_bytes=prepared.kept_bytes + 12 * prepared.steps,
         plan=prepared.plan,
         complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
     )
