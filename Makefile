@@ -9,7 +9,7 @@ demo: .venv/etude  ## the reference study: table, verdicts and picture, about tw
 	$(BIN)/etude run mnist --out runs/mnist
 
 test: .venv/dev  ## the whole test suite
-	$(BIN)/python -m pytest -n logical
+	$(BIN)/python -m pytest -n logical --dist worksteal
 
 lint: .venv/dev  ## style, types, and the walls between the layers
 	$(BIN)/ruff check .
