@@ -23,3 +23,8 @@ def rate_text(lr: float) -> str:
 def time_text(time: float, unit: str) -> str:
     """Write ``5 epochs``, ``1 epoch``, ``0.1 epochs``, ``20,000 steps``."""
     return f"{time:,.10g} {unit}{'' if time == 1 else 's'}"
+
+
+def rounded(lr: float) -> float:
+    """Return a rate with three digits, so that it can be typed again."""
+    return float(f"{lr:.2e}")

@@ -20,7 +20,8 @@ from etude.execution import plan, sharing
 from etude.execution.carrier import failure_of
 from etude.execution.plan import Plan
 from etude.notation import format_rate
-from etude.search import Request, Standing, grid
+from etude.search import Request, Standing
+from etude.search.grid import Grid
 from etude.spec import identity
 from etude.spec.study import Study
 from etude.spec.trial import Trial
@@ -227,7 +228,7 @@ def _requests(study: Study, known: Mapping[Trial, StoredTrial], setup: Setup, ca
         trial: Standing(epochs=one.step / setup.steps_per_epoch, ended=one.status == "diverged")
         for trial, one in known.items()
     }
-    requests = [] if carry == "unfinished" else grid.ask(study, standings)
+    requests = [] if carry == "unfinished" else list(Grid().ask(study, standings).requests)
     requests = [r for r in requests if r.trial not in known or known[r.trial].step < setup.steps(r.epochs)]
     if carry != "study":
         asked = {request.trial: request.epochs for request in requests}

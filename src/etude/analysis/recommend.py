@@ -13,7 +13,7 @@ from etude.analysis.answer import Answer
 from etude.analysis.reading import RateEvidence
 from etude.analysis.scale import Scale
 from etude.analysis.values import NextRun, RateReading, Recommendation, Response, SeedPlan
-from etude.notation import rate_text, time_text
+from etude.notation import rate_text, rounded, time_text
 
 ABOVE = ("too high", "unstable", "diverged")
 COARSE = 0.4  # decades between tried rates from which on a rate in between is worth a run
@@ -207,12 +207,12 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     if case.unfinished:
         return NextRun(why="finish what was asked for")
     if len(tried) == 1:
-        further = tuple(lr for lr in (_round(best / 10), _round(best * 10)) if 0 < lr < math.inf)
+        further = tuple(lr for lr in (rounded(best / 10), rounded(best * 10)) if 0 < lr < math.inf)
         return NextRun(why="one rate has nothing to be compared with", lrs=further)
     step = float(np.median(np.diff(np.log10(tried))))
     if edge:
         factor = 10 ** (-step if edge == "low" else step)
-        further = tuple(sorted(lr for lr in (_round(best * factor), _round(best * factor**2)) if 0 < lr < math.inf))
+        further = tuple(sorted(lr for lr in (rounded(best * factor), rounded(best * factor**2)) if 0 < lr < math.inf))
         return NextRun(why="the best rate is at the end of the grid", lrs=further)
     if e.n_scored < 2:
         why = (
@@ -227,7 +227,7 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
         return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials + _more(case))
     position = tried.index(best)
     between = [
-        _round(math.sqrt(a * b))
+        rounded(math.sqrt(a * b))
         for a, b in ((tried[position - 1], best), (best, tried[position + 1]))
         if math.log10(b / a) >= COARSE
     ]
@@ -253,7 +253,7 @@ def _next_by_regret(case: Case, place: np.ndarray) -> NextRun | None:
         cell = np.searchsorted(tried, place)
         gain = np.bincount(cell[untried], weights=lost[untried], minlength=len(tried) + 1)
         inside = untried & (cell == int(gain.argmax()))
-        where = _round(10 ** float(np.median(place[inside])))
+        where = rounded(10 ** float(np.median(place[inside])))
         if all(abs(math.log10(where / lr)) > 0.02 for lr in case.tried):
             return NextRun(why="the best rate may lie between those tried", lrs=(where,))
     rivals = (
@@ -290,16 +290,12 @@ def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]
         low, high = max(stalled), min(lost)
         if low < high:
             points = np.logspace(math.log10(low), math.log10(high), 5)[1:-1]
-            next_run = NextRun(why="the rates between what never moved and what broke", lrs=tuple(map(_round, points)))
+            next_run = NextRun(why="the rates between what never moved and what broke", lrs=tuple(map(rounded, points)))
     elif lost:
-        next_run = NextRun(why="lower rates may hold", lrs=(_round(tried[0] / 100), _round(tried[0] / 10)))
+        next_run = NextRun(why="lower rates may hold", lrs=(rounded(tried[0] / 100), rounded(tried[0] / 10)))
     elif stalled:
-        next_run = NextRun(why="higher rates may move it", lrs=(_round(tried[-1] * 10), _round(tried[-1] * 100)))
+        next_run = NextRun(why="higher rates may move it", lrs=(rounded(tried[-1] * 10), rounded(tried[-1] * 100)))
     return Recommendation(lr=None, reason=reason, conclusion=reason[0].upper() + reason[1:], next_run=next_run)
-
-
-def _round(lr: float) -> float:
-    return float(f"{lr:.2e}")
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -261,9 +261,13 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """All trials of the study, seed by seed, lowest rate first."""
+        return [self.trial(lr, seed, self.epochs) for seed in self.seeds for lr in self.lrs]
+
+    def trial(self, lr: float, seed: int, epochs: float) -> Trial:
+        """Return the trial that trains ``epochs`` at a rate with a seed."""
         # Whether a loop of the caller's own has a schedule is not known, so other epochs are other trials.
-        horizon = self.epochs if self.task is None or self.recipe.depends_on_horizon else None
-        return [Trial(lr=lr, seed=seed, horizon=horizon) for seed in self.seeds for lr in self.lrs]
+        fixed = self.task is not None and not self.recipe.depends_on_horizon
+        return Trial(lr=lr, seed=seed, horizon=None if fixed else epochs)
 
     def make_task(self) -> Task:
         """Return the task with its data: a built-in one is made here (torch is imported), then the holdout is taken."""

@@ -18,7 +18,7 @@ from typing import Any
 from etude.errors import StoreError
 
 DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
-FORMAT = 1
+FORMAT = 2
 UNFINISHED = frozenset({"pending", "running", "paused"})  # the statuses of a trial that is still to train
 
 
@@ -60,6 +60,14 @@ class StoredTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredDecision:
+    """What a searcher decided: its requests, each ``lr``, ``seed``, ``horizon``, ``epochs`` and ``why``; none ends the search."""
+
+    why: str
+    requests: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """All that a run directory holds, but for checkpoints and the history by step."""
 
@@ -71,6 +79,8 @@ class Stored:
     environments: tuple[dict[str, Any], ...]
     seeds: dict[int, tuple[str, float]]
     trials: tuple[StoredTrial, ...]
+    decisions: tuple[StoredDecision, ...] = ()
+    range_test: dict[str, Any] | None = field(default=None, repr=False)
     analysis: tuple[int, str, dict[str, Any]] | None = field(default=None, repr=False)
 
 
@@ -127,6 +137,10 @@ def read(directory: Path) -> Stored:
                 )
             )  # fmt: skip
         analysis = db.execute("SELECT revision, version, analysis FROM analysis").fetchone()
+        decisions, range_test = [], None
+        if db.execute("PRAGMA user_version").fetchone()[0] >= 2:  # written before there were searches: none
+            decisions = db.execute("SELECT why, requests FROM decisions ORDER BY id").fetchall()
+            range_test = db.execute("SELECT range_test FROM range_tests ORDER BY id DESC LIMIT 1").fetchone()
         return Stored(
             study=json.loads(row[0]),
             identity=json.loads(row[1]),
@@ -136,6 +150,8 @@ def read(directory: Path) -> Stored:
             environments=tuple(json.loads(e) for (e,) in db.execute("SELECT environment FROM sessions ORDER BY id")),
             seeds={seed: (weights, _number(loss)) for seed, weights, loss in db.execute("SELECT * FROM seeds")},
             trials=tuple(trials),
+            decisions=tuple(StoredDecision(why=why, requests=tuple(json.loads(of))) for why, of in decisions),
+            range_test=None if range_test is None else json.loads(range_test[0]),
             analysis=None if analysis is None else (analysis[0], analysis[1], json.loads(analysis[2])),
         )
 
@@ -202,7 +218,7 @@ def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
             raise StoreError(
                 f"{database}: written by a newer etude (format {version}, this one reads {FORMAT}); upgrade etude"
             )
-        if version < FORMAT:
+        if version == 0:
             if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise EmptyError(nothing)
             raise StoreError(f"{database}: expected a database of etude's, got another one")

@@ -57,6 +57,12 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE TABLE analysis (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL,"
         " version TEXT NOT NULL, analysis TEXT NOT NULL)",
     ),
+    1: (
+        "ALTER TABLE sessions ADD COLUMN stored REAL",
+        "ALTER TABLE sessions ADD COLUMN search INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE decisions (id INTEGER PRIMARY KEY, why TEXT NOT NULL, requests TEXT NOT NULL)",
+        "CREATE TABLE range_tests (id INTEGER PRIMARY KEY, range_test TEXT NOT NULL)",
+    ),
 }
 
 
@@ -128,7 +134,10 @@ class Writer:
                 )
             writer = _json({"pid": os.getpid(), "host": socket.gethostname()})
             db.execute("UPDATE study SET study = ?, writer = ?, revision = revision + 1", (_json(study), writer))
-            db.execute("INSERT INTO sessions (started, environment) VALUES (?, ?)", (time.time(), _json(environment)))
+            db.execute(
+                "INSERT INTO sessions (started, environment, search) VALUES (?, ?, ?)",
+                (time.time(), _json(environment), "search" in study),
+            )
             db.executemany(
                 "INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)",
                 [(seed, weights, finite(loss)) for seed, (weights, loss) in seeds.items()],
@@ -205,6 +214,19 @@ class Writer:
             db.execute(
                 "INSERT OR REPLACE INTO analysis SELECT 1, revision, ?, ? FROM study", (version, _json(analysis))
             )
+
+    def decide(self, why: str, requests: Iterable[Mapping[str, Any]], trials: Iterable[Wanted] = ()) -> None:
+        """Store what a searcher decided and the trials that are wanted for it, in one transaction."""
+        with self._transaction() as db:
+            db.execute("INSERT INTO decisions (why, requests) VALUES (?, ?)", (why, _json(list(requests))))
+            _want(db, trials)
+            db.execute("UPDATE study SET revision = revision + 1")
+
+    def save_range_test(self, range_test: Mapping[str, Any]) -> None:
+        """Store a range test; the last one counts."""
+        with self._transaction() as db:
+            db.execute("INSERT INTO range_tests (range_test) VALUES (?)", (_json(range_test),))
+            db.execute("UPDATE study SET revision = revision + 1")
 
     def let_go(self, trials: Iterable[StoredTrial]) -> None:
         """Remove the weights of trials; they can then be read and judged, but not carried on."""
