@@ -7,6 +7,7 @@ is charged in full also where that curve was shown before. A pause between two e
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Sweep:
     """A dense sweep: ``values[r, s, e]`` of the objective at ``epochs[e]``, NaN from where a trial was no longer finite on.
 
     ``lrs`` (R,), ``seeds`` (S,), ``epochs`` (E,), the last of which is the horizon; ``ends`` (R, S) the last epoch of each trial,
-    where it diverged or the horizon.
+    where it diverged or the horizon. ``whole`` is the sweep that this one is a part of, whose margin counts.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Sweep:
     epochs: Floats
     values: Floats
     ends: Floats
+    whole: Sweep | None = None
 
     @classmethod
     def read(cls, path: Path, metric: str) -> Sweep:
@@ -101,6 +103,8 @@ class Sweep:
     @cached_property
     def margin(self) -> float:
         """What counts as a practical difference: the margin that etude states of the sweep, or 2 % of what was gained."""
+        if self.whole is not None:
+            return self.whole.margin
         if len(self.seeds) == 1:
             return GAIN_SHARE * self.gain
         made = analyse(
@@ -125,6 +129,13 @@ class Sweep:
                     )
                 )  # fmt: skip
         return made
+
+    def part(self, rates: NDArray[np.int64], seeds: NDArray[np.int64]) -> Sweep:
+        """Return the part with some rates, and the seeds in another order."""
+        return dataclasses.replace(
+            self, lrs=self.lrs[rates], seeds=tuple(self.seeds[s] for s in seeds), whole=self,
+            values=self.values[np.ix_(rates, seeds)], ends=self.ends[np.ix_(rates, seeds)],
+        )  # fmt: skip
 
     def nearest(self, lr: float) -> int:
         """Return the index of the rate of the sweep that stands for ``lr``."""
@@ -158,30 +169,35 @@ class Play:
     results: dict[Trial, Standing]
     spent: float = 0.0
 
-    def pick(self) -> float | None:
-        """Return the rate that etude would recommend: of least expected regret among those tried to the horizon."""
-        return pick(self.sweep, self.results)
+    def regret(self, *, by_curve: bool) -> float:
+        """Return the regret of the pick in margins, infinite without one.
 
-    def regret(self) -> float:
-        """Return the regret of the pick in margins; without one, that of the worst rate."""
-        lr = self.pick()
-        regrets = self.sweep.regrets
-        return float((regrets.max() if lr is None else regrets[self.sweep.nearest(lr)]) / self.sweep.margin)
+        The pick is etude's recommendation, of least expected regret, or the rate with the best mean at the horizon.
+        """
+        scores, lost = finals(self.sweep, self.results)
+        if not scores:
+            return math.inf
+        best = min(scores, key=lambda lr: float(np.mean([*scores[lr].values()])))
+        if by_curve and (made := answer(scores, barred=lost, lost=lost, stalled=(), examples={})) is not None:
+            pick = made.pick()
+            best = best if pick is None else made.lrs[pick]
+        return float(self.sweep.regrets[self.sweep.nearest(best)] / self.sweep.margin)
 
 
-def pick(sweep: Sweep, results: Mapping[Trial, Standing]) -> float | None:
-    """See `Play.pick`."""
-    horizon, scale = float(sweep.epochs[-1]), sweep.scale
+def finals(sweep: Sweep, results: Mapping[Trial, Standing]) -> tuple[dict[float, dict[int, float]], set[float]]:
+    """Return the scores at the horizon by rate and seed, on the even scale, and the rates of which a trial was lost."""
     scores: dict[float, dict[int, float]] = {}
-    lost: set[float] = set()
     for trial, standing in results.items():
-        if standing.ended:
-            lost.add(trial.lr)
-        elif standing.epochs >= horizon - 1e-9:
-            scores.setdefault(trial.lr, {})[trial.seed] = float(scale.even(standing.scores[-1][1]))
+        if not standing.ended and standing.epochs >= sweep.epochs[-1] - 1e-9:
+            scores.setdefault(trial.lr, {})[trial.seed] = float(sweep.scale.even(standing.scores[-1][1]))
+    return scores, {trial.lr for trial, standing in results.items() if standing.ended}
+
+
+def stated(sweep: Sweep, results: Mapping[Trial, Standing]) -> tuple[float, float] | None:
+    """Return the interval of the optimum that etude states, None where it states none."""
+    scores, lost = finals(sweep, results)
     made = answer(scores, barred=lost, lost=lost, stalled=(), examples={}) if scores else None
-    chosen = None if made is None else made.pick()
-    return None if made is None or chosen is None else made.lrs[chosen]
+    return None if made is None else made.describe(sweep.scale, None).optimum_interval
 
 
 def play(sweep: Sweep, searcher: Searcher, budget: float, most: int = 200) -> Iterator[Play]:
