@@ -16,7 +16,7 @@ import pytest
 
 from etude import store, tasks
 from etude.errors import Interrupted
-from etude.runner import Advanced
+from etude.events import Advanced
 from etude.spec.recipe import Recipe
 from etude.spec.study import Study
 from etude.store import DATABASE, LOCK

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import etude
-from etude import preparation, runner, store
+from etude import events, preparation, runner, store
 from etude.spec.trial import Trial
 
 DIGITS = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=2)
@@ -36,7 +36,7 @@ def trained(study, directory, **kwargs):
     seen = set()
 
     def on_event(event):
-        if isinstance(event, runner.Advanced):
+        if isinstance(event, events.Advanced):
             seen.add(event.trial)
 
     result = runner.run(study, directory, on_event=on_event, **{"executor": "inline", **kwargs})
@@ -191,9 +191,9 @@ def test_a_schedule_that_depends_on_the_horizon_makes_other_trials(tmp_path):
     seen = set()
 
     def on_event(event):
-        if isinstance(event, runner.Started):
+        if isinstance(event, events.Started):
             notices.extend(event.notices)
-        elif isinstance(event, runner.Advanced):
+        elif isinstance(event, events.Advanced):
             seen.add(event.trial)
 
     result = study.replace(epochs=3).run(tmp_path / "run", executor="inline", on_event=on_event)
@@ -287,8 +287,8 @@ def test_a_checkpoint_that_is_gone_is_named(tmp_path):
 
 CRASHER = textwrap.dedent("""
     import sys, etude
-    from etude import runner
-    runner.SLICE_S = 0.02  # many commits, so that many crashes fall within one
+    from etude import carrying
+    carrying.SLICE_S = 0.02  # many commits, so that many crashes fall within one
     study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2, 0.1], seeds=2, epochs=12)
     study.run(sys.argv[1], executor=sys.argv[2], workers=2 if sys.argv[2] == "processes" else None)
     """)
@@ -351,7 +351,7 @@ COMMIT_CRASHER = textwrap.dedent("""
     import sklearn.datasets, torch._dynamo
     import etude
     from etude import runner, store
-    runner.SLICE_S = 0.0  # a step a slice
+    carrying.SLICE_S = 0.0  # a step a slice
     study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=1)
     directory, left = Path(sys.argv[1]), 0
 
@@ -449,12 +449,12 @@ def test_a_disk_that_fills_up_stops_the_run_and_what_was_stored_stays_readable(t
     script.write_text(
         textwrap.dedent("""
         import resource, sys, etude
-        from etude import runner
-        runner.SLICE_S = 0.05
+        from etude import carrying, events
+        carrying.SLICE_S = 0.05
         limit = int(sys.argv[2])
         study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=4000)
         def on_event(event):  # from the first commit on no file may grow beyond the limit, as on a full disk
-            if isinstance(event, runner.Advanced):
+            if isinstance(event, events.Advanced):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         try:
             study.run(sys.argv[1], executor="inline", on_event=on_event)
@@ -493,7 +493,7 @@ def test_another_machine_is_said_and_allowed(tmp_path, monkeypatch):
     notices = []
 
     def on_event(event):
-        if isinstance(event, runner.Started):
+        if isinstance(event, events.Started):
             notices.extend(event.notices)
 
     DIGITS.replace(epochs=3).run(tmp_path / "run", executor="inline", on_event=on_event)

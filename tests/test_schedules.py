@@ -19,7 +19,7 @@ from etude.errors import MismatchError, SpecError
 from etude.present import figures
 from etude.present.schedule import schedule_figure
 from etude.result import Result
-from etude.runner import Started
+from etude.events import Started
 from etude.spec.schedule import SCHEDULES as KINDS
 from etude.spec.study import Study
 from etude.spec.trial import Trial

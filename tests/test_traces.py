@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_trials(tmp_path):
     process, used = psutil.Process(), []
 
     def on_event(event):
-        if isinstance(event, runner.Advanced):
+        if isinstance(event, events.Advanced):
             if len(used) % 10 == 2:
                 gc.collect()
             used.append(process.memory_info().rss / 2**20)

@@ -18,6 +18,8 @@ import typer
 from etude.errors import EtudeError, Interrupted, SpecError, StoreError, nearest
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from etude.result import Result
     from etude.spec.study import Study
 
@@ -37,6 +39,8 @@ OPTIONS = {
     "precision": "recipe.precision", "average": "recipe.average", "average_decay": "recipe.average_decay",
     "average_start": "recipe.average_start", "select": "select", "keep": "keep",
 }  # fmt: skip
+
+NOT_SEARCHED = {"lrs", "seeds"}  # of these a search makes its own
 
 Lrs = Annotated[str | None, typer.Option(help="Learning rates: 1e-4,1e-3,1e-2 or LOW..HIGH/COUNT, log-spaced.")]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (3 means 0, 1, 2), or 10..14, or 0,7.")]
@@ -106,12 +110,50 @@ def run(
 
 
 @app.command()
+def find(
+    study: StudyArgument = None,
+    budget: Annotated[str | None, typer.Option(help="Wall time for all of the search: 20m, 1h30m, 90s.")] = None,
+    trials: Annotated[str | None, typer.Option(help="Instead: so many trials' worth of steps.")] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="Instead: a share of a grid of 13 rates × 3 seeds; 0.25 if nothing is said.")
+    ] = None,
+    lrs: Annotated[
+        str | None, typer.Option(metavar="LOW..HIGH", help="Where to look; if not said, by the optimizer.")
+    ] = None,
+    searcher: Annotated[str | None, typer.Option(help="Who decides: adaptive.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="The seeds that may be used; ten if not said.")] = None,
+    epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
+    optimizer_options: OptimizerOptions = None, schedule: Schedule = None,
+    schedule_options: ScheduleOptions = None, warmup: Warmup = None, holdout: Holdout = None,
+    evaluate_every: EvaluateEvery = None, objective: ObjectiveOption = None, task_options: TaskOptions = None,
+    weight_decay: WeightDecay = None, accumulate: Accumulate = None, clip_norm: ClipNorm = None,
+    precision: Precision = None, average: Average = None, average_decay: AverageDecay = None,
+    average_start: AverageStart = None, select: Select = None, keep: Keep = None,
+    executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto", out: Out = None,
+    quiet: Quiet = False, dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Search for the learning rate within a budget; the same command again goes on, a larger budget further."""
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name in OPTIONS and name not in NOT_SEARCHED and value is not None
+    }
+    from etude.spec.budget import parse_budget
+
+    asked = None if budget is None and trials is None and cost is None else parse_budget(budget, trials, cost)
+    made = _with_options(_read_study(study or "mnist", given), given)
+    _search(
+        made, out, executor, workers, device, quiet, dry_run, budget=asked, lrs=lrs, seeds=seeds, searcher=searcher
+    )
+
+
+@app.command()
 def resume(
     run: Run = None, study: StudyFile = None, lrs: Lrs = None, seeds: Seeds = None, epochs: Epochs = None,
     executor: ExecutorOption = "auto", workers: Workers = None, device: Device = "auto",
     quiet: Quiet = False, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
-    """Go on with a run; --lrs, --seeds and --epochs extend it."""
+    """Go on with a run or a search; --lrs, --seeds and --epochs extend it."""
     from etude.result import Result
     from etude.spec.rates import parse_rates, parse_seeds
     from etude.spec.study import Study
@@ -123,14 +165,22 @@ def resume(
             f"{directory}: its training loop is your own; run your script again, study.missing({str(directory)!r}) gives "
             "the trials that are left"
         )
-    table = {**stored.study, "epochs": stored.horizon}
+    table = {**stored.fields, "epochs": stored.horizon}
     if study is not None:
         table |= _task_of(study, stored)
     elif not stored.is_known_by_name:
         raise SpecError(_whose_code(stored, {"--lrs": lrs, "--seeds": seeds, "--epochs": epochs}))
-    extended = any(given is not None for given in (lrs, seeds, epochs)) or not stored.stored.trials
+    asked = any(given is not None for given in (lrs, seeds, epochs))
+    extended = asked or not stored.stored.trials
+    if stored.search is not None:
+        # Not all rates that it looked at are worth more seeds or epochs: those are that it carried to the end.
+        table |= {"lrs": sorted({t.lr for t in stored.judged if t.status == "completed"}), "expect": {}}
+        if not asked and stored.search.ended is None:
+            table.pop("lrs")
+            _search(Study(**table), directory, executor, workers, device, quiet, dry_run)
+            return
     if lrs is not None:
-        table["lrs"] = sorted({*table["lrs"], *parse_rates(lrs)})
+        table["lrs"] = sorted({*([] if stored.searched else table["lrs"]), *parse_rates(lrs)})
     if seeds is not None:
         table["seeds"] = sorted({*table["seeds"], *parse_seeds(seeds)})
     if epochs is not None:
@@ -415,6 +465,31 @@ def _pairs(text: str, option: str) -> dict[str, Any]:
     return pairs
 
 
+def _search(
+    study: Study, out: Path | None, executor: str, workers: int | None, device: str, quiet: bool, dry_run: bool, **asked: Any
+) -> None:  # fmt: skip
+    from rich.console import Console
+
+    from etude import finding, runner
+    from etude.present.terminal import Progress
+    from etude.result import Result
+    from etude.spec import script
+
+    console = Console()
+    try:
+        with Progress(console, quiet and not dry_run) as progress, script.importable(study.source):
+            result = finding.find(
+                study, out, executor=executor, workers=workers, device=device, on_event=progress, dry_run=dry_run, **asked
+            )
+    except Interrupted:
+        if not quiet:
+            so_far = Result.load(runner.place(study, out)).recommendation
+            console.print(f"So far: {so_far.conclusion}", highlight=False, markup=False, soft_wrap=True)
+        raise
+    if result is not None:
+        _finish(console, result, quiet)
+
+
 def _carry_out(
     study: Study, out: Path | None, executor: str, workers: int | None, device: str, quiet: bool, dry_run: bool,
     carry: Literal["study", "unfinished", "both"] = "study",
@@ -422,9 +497,9 @@ def _carry_out(
     from rich.console import Console
 
     from etude import runner
-    from etude.present.terminal import Progress, duration
+    from etude.notation import duration
+    from etude.present.terminal import Progress
     from etude.spec import script
-    from etude.store import FIGURES
 
     if dry_run:
         with script.importable(study.source):
@@ -440,10 +515,16 @@ def _carry_out(
         result = runner.run(
             study, out, executor=executor, workers=workers, device=device, on_event=progress, carry=carry
         )
+    _finish(console, result, quiet)
+
+
+def _finish(console: Console, result: Result, quiet: bool) -> None:
+    """Print what a run says, and draw its curves."""
     if not quiet:
         console.print()
         _print_result(result)
     from etude.present import figures
+    from etude.store import FIGURES
 
     assert result.directory is not None  # it was just written
     picture = figures.save(result, "curves", result.directory / FIGURES / "curves.png")

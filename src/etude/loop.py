@@ -274,13 +274,13 @@ def _missing(study: Study, directory: Path, steps_per_epoch: int) -> Iterator[Li
             identity.check_same(directory, stored.identity, identified)
         said = (study if stored is None else study.joined(stored.study)).to_dict()
         trials = study.trials()
-        ended = set() if stored is None else {_trial(t) for t in stored.trials if t.status in ("completed", "diverged")}
+        ended = set() if stored is None else {t.trial for t in stored.trials if t.status in ("completed", "diverged")}
         if stored is not None and ended.issuperset(trials) and stored.study == store.plain(said):
             return  # nothing to train, and nothing to write
         end = step_of(study.epochs, steps_per_epoch)
         wanted = [(t.lr, t.seed, t.horizon, study.epochs, end) for t in trials]
         writer.begin(said, identified, _environment(), {}, wanted)
-        known = {_trial(t): t for t in store.read(directory).trials}
+        known = {t.trial: t for t in store.read(directory).trials}
         for trial in trials:
             if trial in ended:
                 continue
@@ -293,10 +293,6 @@ def _missing(study: Study, directory: Path, steps_per_epoch: int) -> Iterator[Li
                 live._over = "when its turn is over; the loop has gone on to another trial, or has ended"
             live._check_ended()
         writer.save_analysis(ANALYSIS_VERSION, Result.load(directory).analysis)
-
-
-def _trial(stored: StoredTrial) -> Trial:
-    return Trial(lr=stored.lr, seed=stored.seed, horizon=stored.horizon)
 
 
 def _history(

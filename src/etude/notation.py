@@ -28,3 +28,13 @@ def time_text(time: float, unit: str) -> str:
 def rounded(lr: float) -> float:
     """Return a rate with three digits, so that it can be typed again."""
     return float(f"{lr:.2e}")
+
+
+def duration(seconds: float) -> str:
+    """Write ``45 s``, ``3 min 10 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

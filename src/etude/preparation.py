@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import shlex
 import sys
@@ -22,10 +23,12 @@ from etude.execution.plan import Plan
 from etude.notation import format_rate
 from etude.search import Request, Standing
 from etude.search.grid import Grid
+from etude.searched import Searched
 from etude.spec import identity
+from etude.spec.budget import GRID_TRIALS
 from etude.spec.study import Study
 from etude.spec.trial import Trial
-from etude.store import Stored, StoredTrial
+from etude.store import UNFINISHED, Stored, StoredTrial
 from etude.tasks.data import Data
 from etude.tasks.task import Task
 from etude.tasks.tree import Tree
@@ -82,9 +85,12 @@ class Prepared:
         """The study with what the directory already has: rates and seeds are joined, the longer horizon is kept."""
         return self.study if self.stored is None else self.study.joined(self.stored.study)
 
-    def samples(self) -> dict[str, Any]:
-        """Return what the store needs to draw a schedule of the caller's own."""
-        return self.merged.recipe.samples(self.setup.steps_per_epoch, self.setup.steps(self.merged.epochs))
+    def written(self) -> dict[str, Any]:
+        """Return the merged study for the store, with what it needs to draw a schedule of the caller's own."""
+        merged = self.merged
+        samples = merged.recipe.samples(self.setup.steps_per_epoch, self.setup.steps(merged.epochs))
+        searched = {} if self.stored is None or "search" not in self.stored.study else self.stored.study["search"]
+        return {**merged.to_dict(), **samples, **({"search": searched} if searched else {})}
 
     def environment(self) -> dict[str, Any]:
         """Versions, machine, and how it is used: what may change the bits of a curve."""
@@ -114,11 +120,16 @@ class Prepared:
 def by_trial(stored: Stored | None) -> dict[Trial, StoredTrial]:
     """Return the stored trials by what they are trials of."""
     trials = stored.trials if stored is not None else ()
-    return {Trial(lr=t.lr, seed=t.seed, horizon=t.horizon): t for t in trials}
+    return {t.trial: t for t in trials}
 
 
-def prepare(study: Study, directory: Path, executor: str, workers: int | None, device: str, carry: Carry) -> Prepared:
+def prepare(
+    study: Study, directory: Path, executor: str, workers: int | None, device: str, carry: Carry,
+    epochs: float | None = None,
+) -> Prepared:  # fmt: skip
     """Find out all that can go wrong before anything is stored.
+
+    For a search, which has no requests yet, ``epochs`` is how much it may train, infinite where its time is limited.
 
     Raises `SpecError` and its kin for a study that cannot be, `TrainingError` for what the task's code raises.
     """
@@ -130,7 +141,9 @@ def prepare(study: Study, directory: Path, executor: str, workers: int | None, d
     )
     stored = store.read_if_any(directory)
     trials = study.trials()
-    by_seed = {trial.seed: trial for trial in trials}
+    # Which seeds a search will use is not known: it adds them when it does.
+    of_seeds = study.seeds if epochs is None else {study.seeds[0], *(stored.seeds if stored is not None else ())}
+    by_seed = {trial.seed: trial for trial in trials if trial.seed in of_seeds}
     if stored is not None and stored.seeds and not by_seed.keys() & stored.seeds.keys():
         known_seed = min(stored.seeds)  # with new seeds alone an edited model would go unnoticed
         by_seed[known_seed] = dataclasses.replace(trials[0], seed=known_seed)
@@ -156,8 +169,9 @@ def prepare(study: Study, directory: Path, executor: str, workers: int | None, d
         seeds = {seed: rehearsal.fingerprint(setup, trial) for seed, trial in by_seed.items()}
         if stored is not None:
             identity.check_fingerprints(directory, stored.seeds, seeds)
-        requests = _requests(study, by_trial(stored), setup, carry)
-        seen = rehearsal.rehearse(setup, requests[0].trial, list(reading.batches)) if requests else None
+        requests = [] if epochs is not None else _requests(study, stored, setup, carry)
+        to_train = [request.trial for request in requests] if epochs is None else trials
+        seen = rehearsal.rehearse(setup, to_train[0], list(reading.batches)) if to_train else None
     except EtudeError:
         raise
     except Exception as error:
@@ -169,7 +183,14 @@ def prepare(study: Study, directory: Path, executor: str, workers: int | None, d
         study=study, directory=directory, setup=setup, stored=stored, identity=identified, seeds=seeds,
         requests=requests, rehearsal=seen, plan=plan.choose(executor, workers, device, n_trials=0, seconds=0.0),
     )  # fmt: skip
-    prepared.plan = plan.choose(executor, workers, device, n_trials=len(requests), seconds=prepared.seconds)
+    if epochs is None:
+        prepared.plan = plan.choose(executor, workers, device, n_trials=len(requests), seconds=prepared.seconds)
+    else:
+        assert seen is not None
+        epoch_s = setup.steps_per_epoch * seen.step_s + seen.evaluation_s / setup.evaluate_every
+        prepared.plan = plan.choose(
+            executor, workers, device, n_trials=GRID_TRIALS, seconds=epochs * epoch_s, timed=math.isinf(epochs)
+        )
     prepared.notices = [*about_data, *about_reading, *_notices(prepared)]
     return prepared
 
@@ -219,31 +240,55 @@ def _check_batch_size(study: Study, setup: Setup) -> None:
         )
 
 
-def _requests(study: Study, known: Mapping[Trial, StoredTrial], setup: Setup, carry: Carry) -> list[Request]:
-    """Ask the searcher, and add what was asked for earlier where that is to be carried on.
+def standings(study: Study, stored: Stored | None, steps_per_epoch: int) -> dict[Trial, Standing]:
+    """Return how far the stored trials are, and what they have reached: all that a searcher is told."""
+    assert study.objective is not None
+    metric = study.objective.metric
+    return {
+        trial: Standing(
+            epochs=one.step / steps_per_epoch,
+            ended=one.status == "diverged",
+            failed=one.status == "failed",
+            scores=tuple(
+                (e.epoch, math.nan if value is None else value)
+                for e in one.evaluations
+                for value in [e.train_loss if metric == "train_loss" else e.metrics.get(metric)]
+            ),
+        )
+        for trial, one in by_trial(stored).items()
+    }
+
+
+def _requests(study: Study, stored: Stored | None, setup: Setup, carry: Carry) -> list[Request]:
+    """Ask the grid, and add what was asked for earlier where that is to be carried on; what a search has paused may rest.
 
     Raises `SpecError` for a trial that is to go on and whose weights were not kept.
     """
-    standings = {
-        trial: Standing(epochs=one.step / setup.steps_per_epoch, ended=one.status == "diverged")
-        for trial, one in known.items()
-    }
-    requests = [] if carry == "unfinished" else list(Grid().ask(study, standings).requests)
+    known = by_trial(stored)
+    searched = None if stored is None else Searched.of(stored)
+    asked_now = Grid().ask(study, standings(study, stored, setup.steps_per_epoch)).requests
+    requests = [] if carry == "unfinished" else list(asked_now)
     requests = [r for r in requests if r.trial not in known or known[r.trial].step < setup.steps(r.epochs)]
     if carry != "study":
         asked = {request.trial: request.epochs for request in requests}
         for trial, one in known.items():
-            if one.status not in ("completed", "diverged"):
+            rests = searched is not None and one.status in UNFINISHED and searched.may_rest(one)
+            if one.status not in ("completed", "diverged") and not rests:
                 asked[trial] = max(one.epochs, asked.get(trial, 0.0))
         requests = [Request(trial=trial, epochs=epochs) for trial, epochs in asked.items()]
+    check_weights(requests, known, study.keep)
+    return requests
+
+
+def check_weights(requests: Iterable[Request], known: Mapping[Trial, StoredTrial], keep: str) -> None:
+    """Raise `SpecError` for a trial that is to go on and whose weights were not kept."""
     for request in requests:
         begun = known.get(request.trial)
         if begun is not None and begun.step and begun.checkpoint is None:
             raise SpecError(
                 f"study.epochs: {request.trial} cannot go on from step {begun.step:,}: its weights were not kept (keep = "
-                f"{study.keep!r}); run into another --out"
+                f"{keep!r}); run into another --out"
             )
-    return requests
 
 
 def _with_layout(setup: Setup, trial: Trial, batch: Tree) -> Setup:
@@ -259,7 +304,7 @@ def _with_layout(setup: Setup, trial: Trial, batch: Tree) -> Setup:
 
 def _notices(prepared: Prepared) -> list[str]:
     notices = []
-    if prepared.stored is not None and prepared.stored.environments and prepared.requests:
+    if prepared.stored is not None and prepared.stored.environments and prepared.rehearsal is not None:
         before, now = prepared.stored.environments[-1], prepared.environment()
         changed = [
             f"{name} {before.get(name)} → {now[name]}"
@@ -273,7 +318,7 @@ def _notices(prepared: Prepared) -> list[str]:
             )
     if prepared.study.recipe.depends_on_horizon and prepared.stored is not None:
         others = {t.horizon for t in prepared.stored.trials if t.horizon != prepared.study.epochs}
-        if others and prepared.requests:
+        if others and prepared.rehearsal is not None:
             notices.append(
                 f"The {prepared.study.recipe.horizon_reason} depends on the horizon: {prepared.study.epochs:g} epochs "
                 "are other trials, trained from the start."

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude import store
 from etude.errors import SpecError, nearest
+from etude.searched import Searched
 from etude.store import Stored, StoredTrial
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Result:
         return self.stored.study
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The study's own fields, of which a `etude.Study` can be made: without what is stored beside them."""
+        return {name: what for name, what in self.study.items() if name not in ("search", "schedule_samples")}
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch; raises `SpecError` for curves from elsewhere, where that is not known."""
         if self.imported is not None:
@@ -150,8 +156,11 @@ class Result:
     def horizon(self) -> float:
         """The largest number of epochs (of ``unit``) that all rates were asked for.
 
-        With a schedule that depends on it, the largest one that all rates have trials of, else that most of them have.
+        With a schedule that depends on it, the largest one that all rates have trials of, else that most of them have. A
+        search has the study's, short of which it pauses most rates.
         """
+        if self.searched:
+            return float(self.study["epochs"])
         of_rate: dict[float, set[float]] = {}
         for trial in self.stored.trials:
             of_rate.setdefault(trial.lr, set()).add(trial.epochs if trial.horizon is None else trial.horizon)
@@ -364,8 +373,22 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """Whether no trial is left to train."""
-        return not set(self.counts) & store.UNFINISHED
+        """Whether no trial is left to train; a search that has ended leaves those that it paused."""
+        search = self.search
+        if search is None:
+            return not set(self.counts) & store.UNFINISHED
+        waited_for = (t for t in self.stored.trials if t.status in store.UNFINISHED and not search.may_rest(t))
+        return search.ended is not None and not any(waited_for)
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search chose the trials, or some of them."""
+        return "search" in self.study
+
+    @cached_property
+    def search(self) -> Searched | None:
+        """What the search was, spent and said; None where nobody has searched."""
+        return Searched.of(self.stored)
 
     @property
     def is_known_by_name(self) -> bool:
@@ -438,7 +461,7 @@ class Result:
                 )
             from etude.spec.study import Study
 
-            made_by = Study(**{**self.study, "lrs": [lr], "expect": {}})
+            made_by = Study(**{**self.fields, "lrs": [lr], "expect": {}})
         return restore.trained(made_by, trial, store.read_checkpoint(self.directory, trial))
 
     def _trial(self, lr: float, seed: int | None) -> StoredTrial:
@@ -477,10 +500,11 @@ class Result:
             "margin_source": self.analysis["margin_source"],
         }
         answer = self.recommendation
+        study = {name: what for name, what in self.study.items() if name != "search"}
         made: dict[str, Any] = store.plain(
             {
                 "format": JSON_FORMAT,
-                "study": {**self.study, "horizon": self.horizon, "unit": self.unit, "objective": objective},
+                "study": {**study, "horizon": self.horizon, "unit": self.unit, "objective": objective},
                 "trials": [
                     {
                         "lr": t.lr, "seed": t.seed, "horizon": t.horizon, "status": t.status, "reason": self.reason(t),
@@ -504,6 +528,7 @@ class Result:
                     )
                 },
                 **{name: self.analysis[name] for name in READINGS},
+                "search": None if self.search is None else self.search.to_dict(),
                 "notes": list(self.notes),
                 "environment": self.stored.environments[-1] if self.stored.environments else {},
             }

@@ -217,7 +217,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
     script.write_text(
         textwrap.dedent("""
         import sys, time, etude
-        from etude.runner import Advanced
+        from etude.events import Advanced
         def on_event(event):
             if isinstance(event, Advanced):
                 print("under way", flush=True)

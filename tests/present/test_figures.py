@@ -16,7 +16,7 @@ from etude.errors import SpecError
 from etude.present import curves, figures, palette
 from etude.present.curves import LABEL_GAP, MOST_LABELS, Line, Panel
 from etude.result import Result
-from etude.runner import Advanced, Started
+from etude.events import Advanced, Started
 from etude.spec.study import Study
 
 

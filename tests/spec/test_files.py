@@ -196,8 +196,8 @@ def test_a_module_that_needs_another_one_is_not_called_missing_itself(tmp_path):
 
 def test_fields_that_a_task_of_ones_own_has_no_default_for_are_missing(tmp_path):
     write(tmp_path / "my_task.py", TASK)
-    write(tmp_path / "s.toml", 'task = "my_task.py:make_task"\nepochs = 2\n')
-    assert refusal("s.toml") == "s.toml: study.lrs is missing"
+    write(tmp_path / "s.toml", 'task = "my_task.py:make_task"\nlrs = 2\n')
+    assert refusal("s.toml") == "s.toml: study.epochs is missing"
 
 
 # What a stranger does wrong

@@ -9,7 +9,6 @@ import torch
 from etude.engine.session import Session, Setup
 from etude.errors import SpecError
 from etude.spec.study import Study
-from etude.spec.trial import Trial
 
 if TYPE_CHECKING:
     from etude.store import StoredTrial
@@ -21,7 +20,7 @@ def trained(study: Study, stored: StoredTrial, checkpoint: bytes) -> torch.nn.Mo
     Raises `SpecError` where they do not fit.
     """
     setup = Setup(task=study.make_task(), recipe=study.recipe)
-    trial = Trial(lr=stored.lr, seed=stored.seed, horizon=stored.horizon)
+    trial = stored.trial
     try:
         session = Session.open(setup, trial, checkpoint)
     except (RuntimeError, KeyError, ValueError) as error:

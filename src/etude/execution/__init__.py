@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from etude.execution.carrier import Outcome, Slice
+    from etude.execution.carrier import Failure, Outcome, Slice
+    from etude.spec.trial import Trial
 
 EXECUTORS = ("auto", "inline", "processes")
 
@@ -18,11 +20,23 @@ class Executor(Protocol):
     def submit(self, work: Slice) -> None:
         """Take a slice; there must be a free slot."""
 
-    def wait(self) -> list[Outcome]:
-        """Block until at least one of the slices taken is done, and return those that are."""
+    def wait(self, timeout: float = math.inf) -> list[Outcome]:
+        """Block until at least one of the slices taken is done, and return those that are; none after ``timeout`` seconds.
+
+        `inline` waits for as long as its slice takes.
+        """
 
     def stop(self) -> None:
         """End the slices under way after their current step; `wait` then returns them."""
+
+    def stop_at(self, moment: float) -> None:
+        """Do that at a time (``time.monotonic()``)."""
+
+    def give_up(self, trial: Trial, failure: Failure) -> None:
+        """End the process that has a slice of ``trial`` under way; `wait` returns it with ``failure``. `inline` cannot."""
+
+    def held(self) -> dict[Trial, int]:
+        """Return the bytes of memory that each trial under way holds, those in processes of their own."""
 
     def close(self, *, kill: bool = False) -> None:
         """Leave nothing behind: no process, no setting changed. ``kill`` does not wait for slices under way."""

@@ -70,8 +70,13 @@ def check(executor: str, workers: int | None) -> None:
         raise SpecError(f"workers: expected at least 1, got {workers}")
 
 
-def choose(executor: str, workers: int | None, device: str, *, n_trials: int, seconds: float) -> Plan:
-    """Choose for ``n_trials`` unfinished trials that would take about ``seconds`` in one process."""
+def choose(
+    executor: str, workers: int | None, device: str, *, n_trials: int, seconds: float, timed: bool = False
+) -> Plan:
+    """Choose for ``n_trials`` unfinished trials that would take about ``seconds`` in one process.
+
+    ``timed`` is said where time is limited: a process can then be ended.
+    """
     available = cores()
     if device != "cpu":
         chosen, reason = "inline", f"the trials share the device {device}"
@@ -79,6 +84,8 @@ def choose(executor: str, workers: int | None, device: str, *, n_trials: int, se
             raise SpecError(f"executor: 'processes' is for the CPU, and the device is {device}; use inline")
     elif executor != "auto":
         chosen, reason = executor, "as asked"
+    elif timed:
+        chosen, reason = "processes", "what hangs or is out of time can be ended"
     elif n_trials == 1:
         chosen, reason = "inline", "one trial is left to train"
     elif available == 1 and workers is None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import multiprocessing.forkserver
 import sys
+import time
 import types
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,7 +24,7 @@ import torch.multiprocessing  # registers how tensors in shared memory are hande
 
 from etude.engine.session import Setup
 from etude.errors import SpecError
-from etude.execution import sharing
+from etude.execution import memory, sharing
 from etude.execution.carrier import Failure, Outcome, Slice
 from etude.spec.trial import Trial
 
@@ -38,6 +40,7 @@ class _Worker:
     future: Future[Outcome] | None = None
     live: tuple[Trial, int] | None = None  # the session that it holds in memory, and its step
     deaths: int = 0  # in the slice under way
+    given_up: Failure | None = None  # why its process was ended, where it was on purpose
 
 
 class Processes:
@@ -48,6 +51,7 @@ class Processes:
         self.threads = threads
         self._payload = sharing.dump(setup)
         self._stop = torch.zeros(1, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        self._stop_at = math.inf
         self._context = multiprocessing.get_context(METHOD)
         warm()
         self._workers: list[_Worker] = []
@@ -65,14 +69,23 @@ class Processes:
         chosen = next((one for one in free if one.live == (work.trial, work.step)), free[0])
         self._give(chosen, work)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self, timeout: float = math.inf) -> list[Outcome]:
         """Block until a slice is done. A worker that died is replaced and its slice repeated from its checkpoint."""
         outcomes: list[Outcome] = []
+        until = time.monotonic() + timeout
         while not outcomes:
             busy = [one for one in self._workers if one.future is not None]
-            if not busy:
+            now = time.monotonic()
+            if not busy or now > until:
                 return []
-            done, _ = wait([one.future for one in busy if one.future is not None], return_when=FIRST_COMPLETED)
+            if now >= self._stop_at:
+                self.stop()
+            next_s = min(until, self._stop_at if now < self._stop_at else math.inf) - now
+            done, _ = wait(
+                [one.future for one in busy if one.future is not None],
+                timeout=None if math.isinf(next_s) else next_s,
+                return_when=FIRST_COMPLETED,
+            )
             for one in busy:
                 if one.future in done and (outcome := self._collect(one)) is not None:
                     outcomes.append(outcome)
@@ -81,6 +94,25 @@ class Processes:
     def stop(self) -> None:
         """End the slices under way after their current step."""
         self._stop[0] = 1
+
+    def stop_at(self, moment: float) -> None:
+        """Do that at a time; `wait` looks at the clock."""
+        self._stop_at = moment
+
+    def give_up(self, trial: Trial, failure: Failure) -> None:
+        """Kill the worker that has the trial; it is replaced, and `wait` returns the slice with the failure."""
+        for one in self._workers:
+            if one.work is not None and one.work.trial == trial:
+                one.given_up = failure
+                _kill(one.pool)
+
+    def held(self) -> dict[Trial, int]:
+        """Return the bytes that each worker with a slice holds for itself."""
+        return {
+            one.work.trial: sum(memory.held_bytes(pid) for pid in (one.pool._processes or {}))
+            for one in self._workers
+            if one.work is not None
+        }
 
     def close(self, *, kill: bool = False) -> None:
         """End all workers and wait until they are gone."""
@@ -114,7 +146,7 @@ class Processes:
         except Exception:
             self._check_received(one)
             raise
-        one.deaths = 0
+        one.deaths, one.given_up = 0, None
         one.live = None
         if outcome.history is not None:
             one.live = (work.trial, outcome.history.last_step)
@@ -133,9 +165,12 @@ class Processes:
             ) from error
 
     def _after_death(self, one: _Worker, work: Slice) -> Outcome | None:
-        deaths = one.deaths + 1
+        deaths, given_up = one.deaths + 1, one.given_up
         self._replace(one)
-        one.deaths = deaths
+        one.deaths, one.given_up = deaths, None
+        if given_up is not None:
+            one.deaths = 0
+            return Outcome(work=work, failure=given_up)
         if bool(self._stop[0]):  # nobody waits for the slice any more
             return Outcome(work=work)
         if deaths < MOST_DEATHS:

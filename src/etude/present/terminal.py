@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from etude.notation import format_rate, rate_text, time_text
+from etude.notation import duration, format_rate, rate_text, time_text
 from etude.result import Result
+from etude.spec.budget import GRID, GRID_TRIALS
 from etude.store import UNFINISHED, StoredTrial
 
 if TYPE_CHECKING:
     from etude.analysis.compare import RunReading
     from etude.analysis.scale import Scale
     from etude.comparison import Comparison
-    from etude.runner import Event
+    from etude.events import Estimated, Event
+    from etude.searched import Search, Searched
     from etude.spec.trial import Trial
 
 SETTLING_S = 5.0  # before that the speed is not known well enough to tell the time left
@@ -40,6 +42,7 @@ class _Row:
     seed: int
     step: int
     end: int
+    until: int  # how far it is carried for now
     status: str
     train_loss: float | None = None
     score: float | None = None
@@ -61,6 +64,12 @@ class Progress:
     _began: float = 0.0
     _done_before: int = 0
     _wanted: frozenset[Trial] = frozenset()
+    _search: Search | None = None
+    _full_steps: float = 0.0  # of a trial to the horizon of a search
+    _left_steps: float = 0.0  # that its budget buys still, at its last decision, when so many were done:
+    _decided_at: int = 0
+    _decision: str = ""
+    _ends: float = math.inf  # when a limit of time is reached (time.monotonic())
 
     def __enter__(self) -> Progress:
         return self
@@ -71,12 +80,16 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        from etude.runner import Advanced, Failed, Started
+        from etude.events import Advanced, Decided, Estimated, Failed, Started
 
         if self.quiet:
             return
-        if isinstance(event, Started):
+        if isinstance(event, Estimated):
+            self._estimate(event)
+        elif isinstance(event, Started):
             self._start(event)
+        elif isinstance(event, Decided):
+            self._decide(event)
         elif isinstance(event, Advanced):
             self._advance(event)
         elif isinstance(event, Failed):
@@ -89,26 +102,20 @@ class Progress:
             self._live.update(self.table())
 
     def _start(self, event: Any) -> None:
-        from etude.spec.trial import Trial
-
         study, console = event.study, self.console
         self._metric = study.objective.metric
         self._seeds, self._workers = len(study.seeds), event.plan.workers
         self._began = time.monotonic()
-        for t in event.trials:
-            row = _Row(t.lr, t.seed, t.step, t.end_step, t.status)
-            if t.evaluations:
-                self._take(row, t.evaluations[-1])
-            self.rows[Trial(lr=t.lr, seed=t.seed, horizon=t.horizon)] = row
-        self._done_before = sum(row.step for row in self.rows.values())
+        self._hold(event.trials)
+        self._done_before = self._decided_at = sum(row.step for row in self.rows.values())
         self._wanted = event.wanted
-        if not event.wanted:
+        if not event.wanted and self._search is None:
             console.print(f"{event.directory} is complete: nothing is left to train.", highlight=False, markup=False)
             return
-        going = "going on with" if event.resumed else "training"
+        going = "going on with" if event.resumed else "training" if self._search is None else "searching for the rate of"
+        trials = "" if self._search is not None else f", {len(event.wanted)} trial{'s' * (len(event.wanted) != 1)}"
         console.print(
-            f"etude: {going} {study.name}, {len(event.wanted)} trial{'s' * (len(event.wanted) != 1)} into {event.directory} "
-            f"({event.plan}: {event.plan.reason})",
+            f"etude: {going} {study.name}{trials} into {event.directory} ({event.plan}: {event.plan.reason})",
             highlight=False, markup=False, soft_wrap=not console.is_terminal,
         )  # fmt: skip
         for notice in event.notices:
@@ -117,10 +124,44 @@ class Progress:
             self._live = Live(self.table(), console=console, refresh_per_second=4, transient=True)
             self._live.start()
 
+    def _hold(self, trials: Iterable[StoredTrial]) -> None:
+        """Have a row for each trial, as it is stored."""
+        for t in trials:
+            row = self.rows.get(t.trial)
+            if row is None:
+                row = self.rows[t.trial] = _Row(t.lr, t.seed, t.step, t.end_step, t.end_step, t.status)
+                if t.evaluations:
+                    self._take(row, t.evaluations[-1])
+            row.end = t.end_step
+
+    def _estimate(self, event: Estimated) -> None:
+        self._search = event.search
+        self._full_steps = event.search.epochs * event.epoch_s / event.step_s
+        if event.search.budget.kind == "wall":
+            self._ends = time.monotonic() + event.search.budget.amount - event.spent_s
+        for line in estimate_lines(event):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
+
+    def _decide(self, event: Any) -> None:
+        self._hold(event.trials)
+        self._wanted = event.wanted
+        self._left_steps = event.left_trials * self._full_steps
+        self._decided_at = sum(row.step for row in self.rows.values())
+        self._decision = f"{event.number}. {event.why}"
+        if self._live is None:
+            self.console.print(
+                f"Decision {event.number}: {event.why}{'' if event.wanted else ' (the search ends)'}",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
+
     def _advance(self, event: Any) -> None:
         row, history = self.rows[event.trial], event.history
-        row.step, row.end = event.step, event.end_step
-        row.status = "diverged" if history.diverged is not None else "completed" if row.step >= row.end else "running"
+        row.step, row.until = event.step, event.end_step
+        row.status = "running"
+        if history.diverged is not None:
+            row.status = "diverged"
+        elif row.step >= row.until:
+            row.status = "completed" if row.step >= row.end else "paused"
         if history.wall_s > 0:
             row.speed = (history.last_step - history.first_step) / history.wall_s
         for e in history.evaluations:
@@ -169,23 +210,55 @@ class Progress:
         """Say what is done, what is left, and the time left once the speed is known."""
         rows = self.rows.values()
         ended = [row for row in rows if row.status in ("completed", "diverged", "failed")]
-        left = sum(row.end - row.step for trial, row in self.rows.items() if trial in self._wanted and row not in ended)
+        left: float = sum(
+            row.until - row.step for trial, row in self.rows.items() if trial in self._wanted and row not in ended
+        )
         done = sum(row.step for row in rows)
         elapsed = time.monotonic() - self._began
+        if self._search is not None:
+            return self._summary_of_search(done, elapsed)
         text = f"{len(ended)} of {len(self.rows)} trials done, {done:,} steps done, {left:,} left"
         if elapsed > SETTLING_S and done > self._done_before and left:
             text += f", about {duration(left * elapsed / (done - self._done_before))} to go"
         return text
 
+    def _summary_of_search(self, done: int, elapsed: float) -> str:
+        left = max(0.0, self._left_steps - (done - self._decided_at))
+        text = f"{self._decision}; {done:,} steps done"
+        if math.isfinite(self._ends):
+            return f"{text}, {duration(max(0.0, self._ends - time.monotonic()))} left"
+        if elapsed > SETTLING_S and done > self._done_before:
+            text += f", at most {duration(left * elapsed / (done - self._done_before))} to go"
+        return text
 
-def duration(seconds: float) -> str:
-    """Write ``45 s``, ``3 min 10 s`` or ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+def estimate_lines(event: Estimated) -> list[str]:
+    """Say what a search may take, before it begins."""
+    search, budget = event.search, event.search.budget
+    seeds = f"seeds {', '.join(map(str, search.seeds))}"
+    if len(search.seeds) > 1 and search.seeds == tuple(range(search.seeds[0], search.seeds[-1] + 1)):
+        seeds = f"seeds {search.seeds[0]} to {search.seeds[-1]}"
+    elif len(search.seeds) == 1:
+        seeds = f"seed {search.seeds[0]}"
+    source = {"usual": ", as is usual for the optimizer", "range test": ", by a range test"}.get(search.range_source, "")
+    lines = [
+        f"Rates from {format_rate(search.low)} to {format_rate(search.high)}{source}; {seeds}; to {search.epochs:g} epochs.",
+        f"A step takes about {_short(event.step_s)}, an epoch {_short(event.epoch_s)}, a trial "
+        f"{_short(event.epoch_s * search.epochs)}; its weights {max(1, round(event.disk_bytes / 1e6)):,} MB.",
+    ]
+    share = f"{event.trials / GRID_TRIALS:.0%} of {GRID}"
+    bought = f"about {event.trials:.3g} trials' worth of steps" if budget.kind == "wall" else f"{event.trials:.3g} trials'"
+    if budget.kind != "wall":
+        bought += f" worth of steps, about {duration(event.seconds)}"
+    workers = f" with {event.plan.workers} workers" if event.plan.workers > 1 else ""
+    lines += [f"The budget ({budget}) buys {bought}{workers}: {share}."]
+    if event.spent_trials:
+        lines += [f"Of that {event.spent_trials:.3g} trials' worth are spent, in {duration(event.spent_s)}."]
+    return lines
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
 
 
 def _number(value: float | None) -> str:
@@ -231,8 +304,11 @@ def print_result(console: Console, result: Result) -> None:
         say(f"Failed: rate {rate_text(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
     if len(failed) > 3:
         say(f"… and {len(failed) - 3} more failed trials (etude show --json has them all).")
+    if result.search is not None:
+        for line in search_lines(result.search):
+            say(line)
     unfinished = [t for t in result.stored.trials if t.status in UNFINISHED]
-    if unfinished:
+    if unfinished and not (result.searched and result.complete):
         counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
         say(f"Not finished: {counts}.")
         for trial in unfinished[:3] if result.imported is not None else ():
@@ -253,6 +329,28 @@ def print_result(console: Console, result: Result) -> None:
         say(f"Next, {answer.next_reason}.")
 
 
+def search_lines(searched: Searched) -> list[str]:
+    """Say how a search went: what was decided and why, what it cost, and why it ended."""
+    lines = ["How the search went:"]
+    for number, decision in enumerate(searched.stored.decisions, 1):
+        if not decision.requests:
+            continue
+        rates = sorted({request["lr"] for request in decision.requests})
+        shown = f"{rate_text(rates[0])} to {rate_text(rates[-1])}" if len(rates) > 3 else ", ".join(map(rate_text, rates))
+        epochs = sorted({request["epochs"] for request in decision.requests})
+        to = f"{epochs[0]:.3g}" if len(epochs) == 1 else f"{epochs[0]:.3g} to {epochs[-1]:.3g}"
+        trials = len(decision.requests)
+        lines += [
+            f"  {number}. {decision.why}: {trials} trial{'s' * (trials != 1)} at {shown}, to {to} epoch{'s' * (epochs != [1])}"
+        ]
+    lines += [
+        f"It cost {searched.trials:.3g} trials' worth of steps, {searched.share:.0%} of {GRID}, in "
+        f"{duration(searched.stored.searched_s)}."
+    ]
+    lines += [f"It ended: {searched.ended}." if searched.ended else "It has not ended."]
+    return lines
+
+
 def _what(result: Result) -> str:
     """Say what was trained: recipe, horizon, how many rates and seeds; of curves from elsewhere what is known of it."""
     study = result.study
@@ -269,7 +367,7 @@ def _what(result: Result) -> str:
         horizon = f"{result.horizon:,.0f}" if result.unit == "step" else f"{result.horizon:g}"
         said += [f"{horizon} {result.unit}{'s' * plural}"]
     rates = f"{lrs} rate{'s' * (lrs != 1)}"
-    if result.imported is None or n_trials == lrs * seeds:
+    if (result.imported is None and not result.searched) or n_trials == lrs * seeds:
         said += [f"{rates} × {seeds} seed{'s' * (seeds != 1)}"]
     else:  # not every rate has every seed
         said += [f"{rates}, {n_trials} trials"]

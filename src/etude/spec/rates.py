@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from etude.errors import SpecError
 from etude.notation import format_rate
@@ -39,6 +39,21 @@ def parse_rates(got: object, field: str = "study.lrs") -> Rates:
         if rates.count(rate) > 1:
             raise SpecError(f"{field}: {format_rate(rate)} stands there twice; name each rate once")
     return tuple(sorted(rates))
+
+
+def parse_range(got: object, field: str = "lrs") -> tuple[float, float]:
+    """Read a range to search, ``"LOW..HIGH"`` or two numbers. Raises `SpecError` for one that does not rise, or has a count."""
+    if isinstance(got, str) and "/" in got:
+        raise SpecError(f"{field}: expected LOW..HIGH, a range to search, got {got!r}; leave out /{got.rpartition('/')[2]}")
+    ends = [end.strip() for end in got.split("..")] if isinstance(got, str) else got
+    if not isinstance(ends, Sequence) or len(ends) != 2:
+        raise SpecError(f"{field}: expected LOW..HIGH, a range to search, got {got!r}")
+    low, high = (number(field, end) for end in ends)
+    if not SMALLEST <= low < high <= LARGEST:
+        raise SpecError(
+            f"{field}: expected LOW..HIGH with LOW < HIGH, from {SMALLEST:g} to {LARGEST:g}, got {got!r}"
+        )
+    return low, high
 
 
 def _range(text: str, field: str) -> list[float]:

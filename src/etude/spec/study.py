@@ -81,7 +81,8 @@ def _one_of(field: str, known: tuple[str, ...]) -> Callable[[object], object]:
 class Study:
     """What to train and what to try.
 
-    ``lrs`` and ``seeds`` take what a person writes (`parse_rates`, `parse_seeds`); ``seeds=3`` means 0, 1, 2.
+    ``lrs`` and ``seeds`` take what a person writes (`parse_rates`, `parse_seeds`); ``seeds=3`` means 0, 1, 2. Rates are what
+    `run` and `missing` train; `find` needs none.
     ``epochs`` is the horizon and ``evaluate_every`` the distance between evaluations, both in epochs and both may be
     fractions. ``holdout`` keeps that many training examples for choosing; the validation data become the test set.
     ``select`` says which evaluation is a trial's score: the ``last`` one up to the horizon, or the ``best``. ``keep`` says
@@ -97,7 +98,7 @@ class Study:
     name: str = ""
     recipe: Annotated[Recipe, BeforeValidator(_recipe)] = Field(default_factory=Recipe)
     objective: Annotated[Objective | None, BeforeValidator(_objective)] = None
-    lrs: Annotated[Rates, BeforeValidator(parse_rates)]
+    lrs: Annotated[Rates, BeforeValidator(parse_rates)] = ()
     seeds: Annotated[Seeds, BeforeValidator(parse_seeds)] = (0,)
     epochs: Annotated[float, BeforeValidator(_epochs)]
     evaluate_every: Annotated[float, BeforeValidator(lambda got: number("study.evaluate_every", got))] = 1.0
@@ -260,7 +261,11 @@ class Study:
         )
 
     def trials(self) -> list[Trial]:
-        """All trials of the study, seed by seed, lowest rate first."""
+        """All trials of the study, seed by seed, lowest rate first. Raises `SpecError` where it names no rates."""
+        if not self.lrs:
+            raise SpecError(
+                'study.lrs is missing: expected the rates to train, such as lrs="1e-4..1e-1/4"; or let etude choose: find'
+            )
         return [self.trial(lr, seed, self.epochs) for seed in self.seeds for lr in self.lrs]
 
     def trial(self, lr: float, seed: int, epochs: float) -> Trial:
@@ -304,6 +309,52 @@ class Study:
         with script.importable(self.source):
             on_event = on_event or (lambda _: None)
             return runner.run(self, directory, executor=executor, workers=workers, device=device, on_event=on_event)
+
+    def find(
+        self,
+        directory: str | Path | None = None,
+        *,
+        budget: object = None,
+        trials: float | None = None,
+        cost: float | None = None,
+        lrs: object = None,
+        seeds: object = None,
+        searcher: str | None = None,
+        executor: str = "auto",
+        workers: int | None = None,
+        device: str = "auto",
+        on_event: Callable[[Any], None] | None = None,
+    ) -> Result:
+        """Search for the rate in the run directory (``runs/NAME``), or go on with that, and return the result.
+
+        One of ``budget`` (wall time: ``"20m"``), ``trials`` (so many trials' worth of steps) and ``cost`` (a share of a full
+        grid of 13 rates × 3 seeds) says what all calls together may spend; if none is said, what the directory's search has,
+        else a quarter of the grid. ``lrs`` is a range, ``"1e-5..1"``; if not said the one that the optimizer is known for.
+        ``seeds`` are those that may be used; if not said the study's, and further ones up to ten. The study's own rates are
+        not looked at.
+
+        Raises `SpecError` for a budget that cannot be or buys less than two trials, and what `run` raises.
+        """
+        from etude.spec.budget import parse_budget
+
+        asked = (budget, trials, cost)
+        parsed = None if asked == (None, None, None) else parse_budget(*asked)
+        if self.task is None:
+            self.make_task()  # says so, before torch is imported
+        from etude import finding
+        from etude.spec import script
+
+        if script.running():
+            raise SpecError(
+                'study.find: it is called while etude reads the file; put it under if __name__ == "__main__":'
+            )
+        with script.importable(self.source):
+            found = finding.find(
+                self, directory, budget=parsed, lrs=lrs, seeds=seeds, searcher=searcher, executor=executor,
+                workers=workers, device=device, on_event=on_event or (lambda _: None),
+            )  # fmt: skip
+        assert found is not None  # only a dry run gives none
+        return found
 
     def missing(self, directory: str | Path | None = None, *, steps_per_epoch: int = 1) -> Iterator[LiveTrial]:
         """Give the trials that the run directory (``runs/NAME``) lacks, seed by seed, to a training loop of one's own.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.errors import StoreError
+from etude.spec.trial import Trial
 
 DATABASE, CHECKPOINTS, FIGURES, LOCK = "study.sqlite", "checkpoints", "figures", "lock"
 FORMAT = 2
@@ -54,6 +55,11 @@ class StoredTrial:
     tests: tuple[StoredEvaluation, ...] = ()
 
     @property
+    def trial(self) -> Trial:
+        """What it is a trial of."""
+        return Trial(lr=self.lr, seed=self.seed, horizon=self.horizon)
+
+    @property
     def end_step(self) -> int:
         """The last step asked for."""
         return self.ends[-1]
@@ -61,7 +67,11 @@ class StoredTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredDecision:
-    """What a searcher decided: its requests, each ``lr``, ``seed``, ``horizon``, ``epochs`` and ``why``; none ends the search."""
+    """What a searcher decided: its requests, or none, which ends the search.
+
+    Each has ``lr``, ``seed``, ``horizon``, ``epochs`` and ``why``, and the steps ``from_step`` (where the trial was) and
+    ``until_step``.
+    """
 
     why: str
     requests: tuple[dict[str, Any], ...]
@@ -80,6 +90,7 @@ class Stored:
     seeds: dict[int, tuple[str, float]]
     trials: tuple[StoredTrial, ...]
     decisions: tuple[StoredDecision, ...] = ()
+    searched_s: float = 0.0  # how long searches have taken, each until its last commit
     range_test: dict[str, Any] | None = field(default=None, repr=False)
     analysis: tuple[int, str, dict[str, Any]] | None = field(default=None, repr=False)
 
@@ -137,10 +148,11 @@ def read(directory: Path) -> Stored:
                 )
             )  # fmt: skip
         analysis = db.execute("SELECT revision, version, analysis FROM analysis").fetchone()
-        decisions, range_test = [], None
+        decisions, range_test, searched_s = [], None, 0.0
         if db.execute("PRAGMA user_version").fetchone()[0] >= 2:  # written before there were searches: none
             decisions = db.execute("SELECT why, requests FROM decisions ORDER BY id").fetchall()
             range_test = db.execute("SELECT range_test FROM range_tests ORDER BY id DESC LIMIT 1").fetchone()
+            searched_s = db.execute("SELECT total(stored - started) FROM sessions WHERE search").fetchone()[0]
         return Stored(
             study=json.loads(row[0]),
             identity=json.loads(row[1]),
@@ -151,6 +163,7 @@ def read(directory: Path) -> Stored:
             seeds={seed: (weights, _number(loss)) for seed, weights, loss in db.execute("SELECT * FROM seeds")},
             trials=tuple(trials),
             decisions=tuple(StoredDecision(why=why, requests=tuple(json.loads(of))) for why, of in decisions),
+            searched_s=searched_s,
             range_test=None if range_test is None else json.loads(range_test[0]),
             analysis=None if analysis is None else (analysis[0], analysis[1], json.loads(analysis[2])),
         )

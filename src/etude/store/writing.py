@@ -80,6 +80,7 @@ class Writer:
         self._made: list[Path] = []
         self._had_lock = True
         self._db: sqlite3.Connection | None = None
+        self._session: int | None = None
 
     def __enter__(self) -> Writer:
         _check_place(self.directory)
@@ -115,11 +116,12 @@ class Writer:
 
     def begin(
         self, study: Mapping[str, Any], identity: Mapping[str, Any], environment: Mapping[str, Any],
-        seeds: Mapping[int, tuple[str, float]], trials: Iterable[Wanted] = (),
+        seeds: Mapping[int, tuple[str, float]], trials: Iterable[Wanted] = (), *, search_began: float | None = None,
     ) -> None:  # fmt: skip
         """Store the study, new or as it now reads, and the trials that are wanted; sweep orphaned files.
 
-        From here on the run is said to be written by this process.
+        From here on the run is said to be written by this process. A search says when it began (``time.time()``), because
+        its time is limited.
         """
         self._connect()
         with self._transaction() as db:  # one transaction: a study is there with its schema, or not at all
@@ -134,14 +136,11 @@ class Writer:
                 )
             writer = _json({"pid": os.getpid(), "host": socket.gethostname()})
             db.execute("UPDATE study SET study = ?, writer = ?, revision = revision + 1", (_json(study), writer))
-            db.execute(
+            self._session = db.execute(
                 "INSERT INTO sessions (started, environment, search) VALUES (?, ?, ?)",
-                (time.time(), _json(environment), "search" in study),
-            )
-            db.executemany(
-                "INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)",
-                [(seed, weights, finite(loss)) for seed, (weights, loss) in seeds.items()],
-            )
+                (search_began or time.time(), _json(environment), search_began is not None),
+            ).lastrowid
+            _know(db, seeds)
             _want(db, trials)
         self._sweep()
 
@@ -215,11 +214,19 @@ class Writer:
                 "INSERT OR REPLACE INTO analysis SELECT 1, revision, ?, ? FROM study", (version, _json(analysis))
             )
 
-    def decide(self, why: str, requests: Iterable[Mapping[str, Any]], trials: Iterable[Wanted] = ()) -> None:
-        """Store what a searcher decided and the trials that are wanted for it, in one transaction."""
+    def decide(
+        self, why: str, requests: Iterable[Mapping[str, Any]], trials: Iterable[Wanted] = (), *,
+        study: Mapping[str, Any] | None = None, seeds: Mapping[int, tuple[str, float]] | None = None,
+    ) -> None:  # fmt: skip
+        """Store what a searcher decided and what is wanted for it, in one transaction: trials, the ``study`` as it reads
+        with them, and new ``seeds``.
+        """
         with self._transaction() as db:
             db.execute("INSERT INTO decisions (why, requests) VALUES (?, ?)", (why, _json(list(requests))))
+            _know(db, seeds or {})
             _want(db, trials)
+            if study is not None:
+                db.execute("UPDATE study SET study = ?", (_json(study),))
             db.execute("UPDATE study SET revision = revision + 1")
 
     def save_range_test(self, range_test: Mapping[str, Any]) -> None:
@@ -256,6 +263,8 @@ class Writer:
         try:
             db.execute("BEGIN IMMEDIATE")
             yield db
+            if self._session is not None:  # so that the time a search has taken survives a crash
+                db.execute("UPDATE sessions SET stored = ? WHERE id = ?", (time.time(), self._session))
             db.execute("COMMIT")
         except BaseException as error:
             if db.in_transaction:
@@ -325,10 +334,17 @@ def _insert(db: sqlite3.Connection, trial: StoredTrial, history: History, checkp
     )
 
 
+def _know(db: sqlite3.Connection, seeds: Mapping[int, tuple[str, float]]) -> None:
+    db.executemany(
+        "INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)",
+        [(seed, weights, finite(loss)) for seed, (weights, loss) in seeds.items()],
+    )
+
+
 def _want(db: sqlite3.Connection, trials: Iterable[Wanted]) -> None:
     for lr, seed, horizon, epochs, end_step in trials:
         known = db.execute(
-            "SELECT id, epochs, ends FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?", (lr, seed, horizon)
+            "SELECT id, epochs, ends, step FROM trials WHERE lr = ? AND seed = ? AND horizon IS ?", (lr, seed, horizon)
         ).fetchone()
         if known is None:
             db.execute(
@@ -336,10 +352,11 @@ def _want(db: sqlite3.Connection, trials: Iterable[Wanted]) -> None:
                 (lr, seed, horizon, epochs, _json([end_step])),
             )
             continue
-        ends = json.loads(known[2])
+        # An end before the last one is where a search pauses the trial; one that it has passed would not be evaluated.
+        ends = {*json.loads(known[2]), *([end_step] if end_step > known[3] else [])}
         db.execute(
             "UPDATE trials SET epochs = ?, ends = ?, failure = NULL, traceback = NULL WHERE id = ?",
-            (max(epochs, known[1]), _json([*ends, end_step] if end_step > ends[-1] else ends), known[0]),
+            (max(epochs, known[1]), _json(sorted(ends)), known[0]),
         )
 
 
