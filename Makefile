@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench validate docs clean
+.PHONY: demo test lint bench bench-find validate docs clean
 
 demo: .venv/etude  ## the reference study: table, verdicts and picture, about two minutes on two cores
 	$(BIN)/etude run mnist --out runs/mnist
@@ -20,6 +20,11 @@ lint: .venv/dev  ## style, types, and the walls between the layers
 bench: .venv/dev  ## speed and memory against the tutorial's loop; about half an hour
 	$(BIN)/python benchmarks/speed.py --out docs/benchmarks/speed.md
 	$(BIN)/python benchmarks/judging.py --out docs/benchmarks/judging.md
+
+bench-find: .venv/dev .venv/peers  ## searchers and range tests against dense grids; an hour, hours more where grids are to be trained
+	$(BIN)/python benchmarks/truths.py
+	$(BIN)/python benchmarks/live.py
+	$(BIN)/python benchmarks/find.py  # reads $$ETUDE_SWEEPS, too
 
 validate: .venv/dev .venv/peers  ## the experiments behind the verdicts; hours the first time, goes on where it stopped
 	$(BIN)/python benchmarks/dynamics.py --out docs/benchmarks/dynamics.md

@@ -112,7 +112,7 @@ def run(job: tuple[Sweep, str, int]) -> Played:
     for budget in COSTS if name in ("grid", "halving") else (max(SHARES.values()) if own else max(COSTS),):
         # What a grid or a bracket looks like depends on the budget.
         for game in play(part, SEARCHERS[name](low, high, repetition), budget):
-            if name not in ("grid", "halving"):
+            if name not in ("grid", "halving") and (game.decided or not own):
                 costs.append(game.spent)
                 regrets.append(game.regret(by_curve=own))
         if name in ("grid", "halving"):
@@ -126,9 +126,7 @@ def run(job: tuple[Sweep, str, int]) -> Played:
         if not inside.any():  # the interval lies between two rates of the sweep
             near = {part.nearest(interval[0]), part.nearest(interval[1])}
             holds = bool(min(part.regrets[list(near)]) <= part.margin)
-    return Played(
-        sweep.name, sweep.metric, name, repetition, tuple(costs), tuple(regrets), interval is not None, holds
-    )
+    return Played(sweep.name, sweep.metric, name, repetition, tuple(costs), tuple(regrets), interval is not None, holds)
 
 
 def read(folder: Path) -> list[Sweep]:
@@ -233,7 +231,10 @@ def claims(groups: dict[str, list[Played]], names: Sequence[str]) -> list[str]:
             least = 0.95 if share == 0.25 else 0.9
             got = within(mine, cost)
             made.append(
-                (got >= least, f"{group}: within δ in at least {least:.0%} of plays at {share:.0%} of the grid: {percent(got)}")
+                (
+                    got >= least,
+                    f"{group}: within δ in at least {least:.0%} of plays at {share:.0%} of the grid: {percent(got)}",
+                )
             )
             first, last, n = ranks(plays, names, cost)
             made.append((2 * first > n, f"{group}: least regret at {share:.0%} on most sweeps: {first} of {n}"))

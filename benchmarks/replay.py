@@ -163,11 +163,12 @@ class Sweep:
 
 @dataclass
 class Play:
-    """A search as it was played: ``spent`` in full trials; ``results`` by trial."""
+    """A search as it was played: ``spent`` in full trials; ``results`` by trial; whether the last decision is carried out."""
 
     sweep: Sweep
     results: dict[Trial, Standing]
     spent: float = 0.0
+    decided: bool = True
 
     def regret(self, *, by_curve: bool) -> float:
         """Return the regret of the pick in margins, infinite without one.
@@ -201,17 +202,18 @@ def stated(sweep: Sweep, results: Mapping[Trial, Standing]) -> tuple[float, floa
 
 
 def play(sweep: Sweep, searcher: Searcher, budget: float, most: int = 200) -> Iterator[Play]:
-    """Play a search with ``budget`` full trials, one decision after another."""
+    """Play a search with ``budget`` full trials, one request after another."""
     study, horizon = sweep.study(), float(sweep.epochs[-1])
     game = Play(sweep, {})
     for _ in range(most):
         decision = searcher.ask(study, game.results, (budget - game.spent) * horizon)
         if not decision.requests:
             return
-        for request in decision.requests:
+        for i, request in enumerate(decision.requests, 1):
             before = game.results[request.trial].epochs if request.trial in game.results else 0.0
             after = sweep.standing(request.trial, sweep.evaluated(request.epochs))
             game.results[request.trial] = after
             game.spent += max(0.0, after.epochs - before) / horizon
-        yield game
+            game.decided = i == len(decision.requests)
+            yield game
     raise RuntimeError(f"{searcher} does not end on {sweep.name}")
