@@ -33,7 +33,7 @@ from etude.analysis.values import (
 )
 from etude.notation import rate_text
 
-VERSION = "3"
+VERSION = "4"
 LARGEST = 1e60  # of a metric: beyond it squares overflow
 
 
@@ -48,8 +48,8 @@ def analyse(
     ``margin`` is δ in the metric's unit, or None to take it from the noise. ``expected[lr]`` has ``verdict`` (a list) and
     ranges of metrics. ``second`` is another metric with its direction, asked for its opinion. ``weight_decay`` is that of
     a decoupled optimizer (AdamW), whose timescale is then told. ``select`` says which evaluation is a trial's score: the
-    ``last`` one up to the horizon, or the ``best``. ``searched``: a search chose what to train, so that a trial which is short of the horizon was paused on purpose:
-    it is evidence, and not waited for. The order of the curves does not matter.
+    ``last`` one up to the horizon, or the ``best``. ``searched``: a search chose what to train, so that a trial which is short of
+    the horizon was paused on purpose: it is evidence, and not waited for. The order of the curves does not matter.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is read as what is not finite
         return _analyse(
@@ -97,13 +97,13 @@ def _analyse(
     )
     plan = None if made is None or delta is None else seed_plan(made, delta, study.scale)
     response = Response(located=False, reason="not located: no rate has learned anything")
-    recommendation: Recommendation = nothing(rates, evidence)
+    recommendation: Recommendation = nothing(rates, evidence, study.scale.sign)
     if made is not None:
         response = made.describe(study.scale, delta)
     if made is not None and pick is not None and delta is not None:
         case = Case(
             rates=rates, evidence=evidence, answer=made, pick=pick, response=response, delta=delta, scale=study.scale,
-            metric=metric, plan=plan,
+            metric=metric, plan=plan, searched=searched,
         )  # fmt: skip
         recommendation = recommend(case)
     never = {

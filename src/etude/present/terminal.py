@@ -231,7 +231,7 @@ def print_result(console: Console, result: Result) -> None:
         say(f"Failed: rate {rate_text(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
     if len(failed) > 3:
         say(f"… and {len(failed) - 3} more failed trials (etude show --json has them all).")
-    unfinished = [t for t in result.stored.trials if t.status in UNFINISHED]
+    unfinished = [t for t in result.stored.trials if t.status in UNFINISHED and not result.is_paused(t)]
     if unfinished:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
         say(f"Not finished: {counts}.")
@@ -269,7 +269,14 @@ def _what(result: Result) -> str:
         horizon = f"{result.horizon:,.0f}" if result.unit == "step" else f"{result.horizon:g}"
         said += [f"{horizon} {result.unit}{'s' * plural}"]
     rates = f"{lrs} rate{'s' * (lrs != 1)}"
-    if result.imported is None or n_trials == lrs * seeds:
+    if result.searched:
+        paused = sum(map(result.is_paused, result.judged))
+        tried = len({trial.lr for trial in result.judged})
+        said += [
+            f"{tried} rate{'s' * (tried != 1)}",
+            f"{n_trials} trials" + (f" ({paused} paused early)" if paused else ""),
+        ]
+    elif result.imported is None or n_trials == lrs * seeds:
         said += [f"{rates} × {seeds} seed{'s' * (seeds != 1)}"]
     else:  # not every rate has every seed
         said += [f"{rates}, {n_trials} trials"]
