@@ -8,11 +8,11 @@ counted in full trials, a share of the full grid of 13 rates × 3 seeds. *Within
 one that etude states of the dense sweep (the standard deviation between seeds), or 2 % of what training gained, where there is
 one seed.
 
-**Live.** torch-lr-finder, Lightning's ``lr_find`` and fastai's rules ran for real (``live.py``), and so did ``study.find``, three times on
-each truth; the regret of their suggestion is read off the dense grid.
+**Live.** torch-lr-finder, Lightning's ``lr_find`` and fastai's rules ran for real (``live.py``), and so did ``study.find``, three
+times on each truth; the regret of their suggestion is read off the dense grid.
 
-What it proves: that `find` gets within δ of the best rate at a quarter of the grid's cost, more surely than the others, and that its
-interval holds. What would refute it: less than 95 % within δ at 25 % of the grid's cost, less than 90 % at 15 %; a peer with less
+What it proves: that `find` gets within δ of the best rate at a quarter of the grid's cost, more surely than the others, and that
+its interval holds. What would refute it: less than 95 % within δ at 25 % of the grid's cost, less than 90 % at 15 %; a peer with less
 regret at the same cost on most sweeps, or a sweep on which `find` is worst; an interval that holds no rate within δ of the best
 in more than 10 %.
 
@@ -27,11 +27,10 @@ import argparse
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,10 +58,10 @@ AWAY = 1.2  # decades by which a range is cut at either end, at most
 
 Make = Callable[[float, float, int], Searcher]
 SEARCHERS: dict[str, Make] = {
-    "find": lambda low, high, seed: Adaptive(low=low, high=high),
-    "grid": lambda low, high, seed: Full(low=low, high=high),
+    "find": lambda low, high, _: Adaptive(low=low, high=high),
+    "grid": lambda low, high, _: Full(low=low, high=high),
     "random": lambda low, high, seed: Random(low=low, high=high, seed=seed),
-    "halving": lambda low, high, seed: Halving(low=low, high=high),
+    "halving": lambda low, high, _: Halving(low=low, high=high),
     "tpe-median": lambda low, high, seed: Optuna(low=low, high=high, pruner="median", seed=seed),
     "tpe-hyperband": lambda low, high, seed: Optuna(low=low, high=high, pruner="hyperband", seed=seed),
 }
@@ -290,12 +289,12 @@ def write(lines: Sequence[str], groups: dict[str, list[Played]], names: Sequence
     draw(groups, names, PAGES.parent / "images" / "find.png")
     head = [
         "# Finding a rate: regret against cost", "",
-        "Made by `python benchmarks/find.py --sweeps FOLDER` (`make bench-find`); what is measured, and what would refute it, is in the",
-        "script's docstring. The truths were trained by `benchmarks/truths.py`; the other sweeps are those of DeepOBS (Schneider,",
+        "Made by `python benchmarks/find.py --sweeps FOLDER` (`make bench-find`); what is measured, and what would refute it,",
+        "is in the script's docstring. The truths were trained by `benchmarks/truths.py`; the other sweeps are those of DeepOBS (Schneider,",
         "Balles, Hennig, ICLR 2019; DeepOBS_Baselines, MIT).", "",
         "![Share of picks within δ against cost](../images/find.png)", "",
     ]  # fmt: skip
-    fragment.write("find", [*head, *lines, *live()], rows, PAGES)
+    fragment.write("find", [*head, *lines], rows, PAGES)
 
 
 def main() -> None:

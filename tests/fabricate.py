@@ -1,4 +1,7 @@
-"""Results made by hand: what a run directory and its analysis would say, without training and without judging."""
+"""Results made by hand: what a run directory and its analysis would say, without training and without judging.
+
+And a run directory in which a search has been, with curves made by a formula.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from etude import store
+from etude.engine.history import Evaluation, History
 from etude.result import Result
-from etude.store import Stored, StoredTrial
+from etude.spec.study import Study
+from etude.store import Stored, StoredTrial, Writer
 
 LOST = ("diverged", "collapsed", "stalled", "failed", "pending")
 
@@ -98,3 +104,56 @@ def result(
         "response": located, "sensitivity": sensitivity,
     }  # fmt: skip
     return made
+
+
+STEPS_PER_EPOCH, EPOCHS = 32, 5
+
+
+def accuracy(lr, share, seed=0):
+    """A curve with its best rate near 1e-2 at the horizon, and a higher one before; rates of 1 and more diverge."""
+    pace = lr / 1e-2
+    error = 0.015 + 0.012 * pace + 0.9 / (1 + 25 * pace * share) ** 1.1
+    return 1 - min(0.9, error * (1 + 0.02 * math.sin(100 * (seed + 1) * (1 + math.log10(lr)))))
+
+
+def searched(directory: Path, plan: dict[float, list[float]], *, function=accuracy, **study: Any) -> Result:
+    """Write a run directory as a search leaves it: ``plan[lr]`` are the shares of the horizon that its seeds 0, 1, … got to.
+
+    A rate of 1 or more diverges at a fiftieth of it. With a schedule that depends on the horizon each is a trial of its own.
+    """
+    made = Study.default("digits").replace(epochs=EPOCHS, lrs=sorted(plan), seeds=10, expect={}, **study)
+    table = made.to_dict() | {"search": {"searcher": "adaptive", "low": 1e-5, "high": 10.0, "range_source": "usual",
+                                         "budget": {"kind": "trials", "amount": 6.0}}}  # fmt: skip
+    end = EPOCHS * STEPS_PER_EPOCH
+    with Writer(directory) as writer:
+        identity = {
+            "task": {"name": "digits", "built_in": True, "chosen_on_test_set": None}, "steps_per_epoch": STEPS_PER_EPOCH,
+            "data": {"train": {"digest": "t"}, "val": {"digest": "v"}},
+        }  # fmt: skip
+        writer.begin(table, identity, {"torch": "2"}, dict.fromkeys(made.seeds, ("digest", 2.3)))
+        for lr, shares in plan.items():
+            for seed, share in enumerate(shares):
+                epochs, last = share * EPOCHS, round(share * end)
+                horizon = made.trial(lr, seed, epochs).horizon
+                if horizon is None:
+                    writer.request([(lr, seed, None, float(EPOCHS), step) for step in sorted({last, end})])
+                else:
+                    writer.request([(lr, seed, horizon, epochs, last)])
+                trial = store.read(directory).trials
+                mine = next(t for t in trial if (t.lr, t.seed, t.horizon) == (lr, seed, horizon))
+                lost = round(0.02 * end) if lr >= 1 else None
+                steps = [s for s in range(0, last + 1, end // 16) if lost is None or s < lost]
+                values = [function(lr, step / end, seed) for step in steps]
+                last = last if lost is None else lost
+                writer.commit(mine, f"{lr}-{seed}-{horizon}", History(
+                    first_step=0, last_step=last, loss=np.linspace(2.3, 1.0, last), grad_norm=np.ones(last),
+                    update_ratio=np.ones(last), wall_s=1.0, diverged=lost, evaluations=tuple(
+                        Evaluation(
+                            step=step, epoch=step / STEPS_PER_EPOCH, train_loss=3 * (1 - value) if step else None,
+                            metrics={"val_loss": 2.5 * (1 - value), "val_accuracy": value},
+                            standard_errors={"val_loss": 0.01, "val_accuracy": 0.003},
+                        )
+                        for step, value in zip(steps, values, strict=True)
+                    ),
+                ), b"0")  # fmt: skip
+    return Result.load(directory)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from etude.spec.objective import Objective
     from etude.spec.study import Study
 
-ANALYSIS_VERSION = "3"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
+ANALYSIS_VERSION = "4"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
 READINGS = (
     "noise",
@@ -129,6 +129,11 @@ class Result:
         return "loop" in self.stored.identity
 
     @property
+    def searched(self) -> bool:
+        """Whether a search chose what was trained, so that trials short of the horizon were paused on purpose."""
+        return "search" in self.study
+
+    @property
     def unit(self) -> str:
         """What the horizon is counted in: ``epoch``, ``step``, or nothing where only final values are known."""
         return "epoch" if self.imported is None else self.imported.unit
@@ -154,7 +159,7 @@ class Result:
 
     @cached_property
     def horizon(self) -> float:
-        """The largest number of epochs (of ``unit``) that all rates were asked for.
+        """The largest number of epochs (of ``unit``) that all rates were asked for; of a search, that of its study.
 
         With a schedule that depends on it, the largest one that all rates have trials of, else that most of them have. A
         search has the study's, short of which it pauses most rates.
@@ -173,8 +178,24 @@ class Result:
 
     @cached_property
     def judged(self) -> tuple[StoredTrial, ...]:
-        """The trials that are judged: all, or with a schedule that depends on the horizon those of this horizon."""
-        return tuple(t for t in self.stored.trials if t.horizon is None or t.horizon == self.horizon)
+        """The trials that are judged: all, or with a schedule that depends on the horizon those of this horizon.
+
+        A rate of a search that has none of this horizon is judged by its longest ones, as if they had been paused there.
+        """
+        horizons: dict[float, float] = {}
+        if self.searched:
+            for t in self.stored.trials:
+                if t.horizon is not None and t.horizon <= self.horizon:
+                    horizons[t.lr] = max(t.horizon, horizons.get(t.lr, 0.0))
+        return tuple(t for t in self.stored.trials if t.horizon in (None, horizons.get(t.lr, self.horizon)))
+
+    def is_paused(self, trial: StoredTrial) -> bool:
+        """Whether a search left a trial short of the horizon, where it says less than its score would."""
+        return (
+            self.searched
+            and trial.step < self.horizon_step
+            and trial.status in ("completed", "paused", "running", "pending")
+        )
 
     @cached_property
     def analysis(self) -> Mapping[str, Any]:
@@ -202,6 +223,7 @@ class Result:
             steps_per_epoch=None if self.imported is not None else self.steps_per_epoch,
             expected={float(lr): what for lr, what in self.study["expect"].items()},
             select=self.study.get("select", "last"),
+            searched=self.searched,
         )
         plain: Mapping[str, Any] = store.plain(made)
         return plain
@@ -250,13 +272,13 @@ class Result:
                 Curve(
                     lr=trial.lr,
                     seed=trial.seed,
-                    status=trial.status,
+                    status="paused" if self.is_paused(trial) else trial.status,
                     steps=columns.steps,
                     epochs=columns.epochs,
                     metrics=metrics,
                     errors={name: columns.errors.get(name, unknown) for name in metrics},
                     loss=losses.get(trial.id, none),
-                    end_step=trial.end_step,
+                    end_step=max(trial.end_step, self.horizon_step) if self.searched else trial.end_step,
                     diverged_step=trial.diverged if self.imported is None else self.ended(trial),
                     diverged_unit="step" if self.imported is None else self.unit,
                     failure=trial.failure,
@@ -344,9 +366,12 @@ class Result:
         from etude.notation import format_rate
 
         lrs = ",".join(format_rate(lr) for lr in next_run["lrs"])
-        seeds = sorted(self.study["seeds"])
+        seeds = list(self.study["seeds"]) if self.searched else sorted(self.study["seeds"])
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
-        seeds += range(seeds[-1] + 1, seeds[-1] + 1 + more)
+        seeds += range(max(seeds) + 1, max(seeds) + 1 + more)
+        if self.searched and lrs:  # not all the rates and seeds that may be used: these alone
+            more = next_run["seeds"] or 1
+            seeds = seeds[:more]
         wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
         by_name, source = self.is_known_by_name, self.study.get("source", "")
         if by_name or source:
@@ -379,11 +404,6 @@ class Result:
             return not set(self.counts) & store.UNFINISHED
         waited_for = (t for t in self.stored.trials if t.status in store.UNFINISHED and not search.may_rest(t))
         return search.ended is not None and not any(waited_for)
-
-    @property
-    def searched(self) -> bool:
-        """Whether a search chose the trials, or some of them."""
-        return "search" in self.study
 
     @cached_property
     def search(self) -> Searched | None:

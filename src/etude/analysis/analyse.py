@@ -33,7 +33,7 @@ from etude.analysis.values import (
 )
 from etude.notation import rate_text
 
-VERSION = "3"
+VERSION = "4"
 LARGEST = 1e60  # of a metric: beyond it squares overflow
 
 
@@ -41,19 +41,20 @@ def analyse(
     curves: Sequence[Curve], *, metric: str, direction: str, margin: float | None, horizon_step: int, horizon: float,
     unit: str = "epoch", expected: Mapping[float, Mapping[str, Any]] | None = None,
     second: tuple[str, str] | None = None, weight_decay: float | None = None, steps_per_epoch: int | None = None,
-    select: str = "last",
+    select: str = "last", searched: bool = False,
 ) -> Analysis:  # fmt: skip
     """Judge a study by ``metric`` at ``horizon_step`` (``horizon`` in ``unit``: epoch, step, or "" for final values alone).
 
     ``margin`` is δ in the metric's unit, or None to take it from the noise. ``expected[lr]`` has ``verdict`` (a list) and
     ranges of metrics. ``second`` is another metric with its direction, asked for its opinion. ``weight_decay`` is that of
     a decoupled optimizer (AdamW), whose timescale is then told. ``select`` says which evaluation is a trial's score: the
-    ``last`` one up to the horizon, or the ``best``. The order of the curves does not matter.
+    ``last`` one up to the horizon, or the ``best``. ``searched``: a search chose what to train, so that a trial which is short of
+    the horizon was paused on purpose: it is evidence, and not waited for. The order of the curves does not matter.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is read as what is not finite
         return _analyse(
             [_finite(curve) for curve in sorted(curves, key=lambda curve: (curve.lr, curve.seed))], metric, direction, margin,
-            horizon_step, horizon, unit, expected, second, weight_decay, steps_per_epoch, select,
+            horizon_step, horizon, unit, expected, second, weight_decay, steps_per_epoch, select, searched,
         )  # fmt: skip
 
 
@@ -72,20 +73,16 @@ def _cut(values: Floats) -> Floats:
 def _analyse(
     curves: Sequence[Curve], metric: str, direction: str, margin: float | None, horizon_step: int, horizon: float, unit: str,
     expected: Mapping[float, Mapping[str, Any]] | None, second: tuple[str, str] | None, weight_decay: float | None,
-    steps_per_epoch: int | None, select: str,
+    steps_per_epoch: int | None, select: str, searched: bool,
 ) -> Analysis:  # fmt: skip
     original = [(curve.lr, curve.seed) for curve in curves]
     curves, bins = binned(curves)
-    study = Readings(curves, metric, direction, horizon_step, horizon, unit, select)
-    made = study.answer()
-    pick = None if made is None else made.pick()
+    study = Readings(curves, metric, direction, horizon_step, horizon, unit, select, searched)
+    made, pick, delta, source, evidence = _judge(study, margin, {})
+    if paused := {lr: e.verdict for lr, e in evidence.items() if e.is_paused and e.verdict != "undetermined"}:
+        # What was told of paused rates bounds where the best one may be; it was told without them, so nothing goes in circles.
+        made, pick, delta, source, evidence = _judge(study, margin, paused)
     best = None if made is None or pick is None else made.lrs[pick]
-    delta, source = (margin, "given") if margin is not None else (None, "no rate has learned anything")
-    if made is not None and pick is not None and best is not None:
-        delta, source = noise.margin(
-            margin, made.noise.sd(pick), study.scale, study.means[best], study.examples(best), study.score_gain
-        )
-    evidence = study.evidence(made, best, delta)
     rates = tuple(
         RateReading(
             lr=lr,
@@ -100,13 +97,13 @@ def _analyse(
     )
     plan = None if made is None or delta is None else seed_plan(made, delta, study.scale)
     response = Response(located=False, reason="not located: no rate has learned anything")
-    recommendation: Recommendation = nothing(rates, evidence)
+    recommendation: Recommendation = nothing(rates, evidence, study.scale.sign)
     if made is not None:
         response = made.describe(study.scale, delta)
     if made is not None and pick is not None and delta is not None:
         case = Case(
             rates=rates, evidence=evidence, answer=made, pick=pick, response=response, delta=delta, scale=study.scale,
-            metric=metric, plan=plan,
+            metric=metric, plan=plan, searched=searched,
         )  # fmt: skip
         recommendation = recommend(case)
     never = {
@@ -135,6 +132,21 @@ def _analyse(
         summary=tuple(summary(study.scale, evidence, recommendation, response, seen, cost, plan, other)),
         notes=notes if bins is None else (f"There are very many rates: {bins}.", *notes),
     )
+
+
+def _judge(
+    study: Readings, margin: float | None, paused: Mapping[float, str]
+) -> tuple[Answer | None, int | None, float | None, str, dict[float, RateEvidence]]:
+    """Return the answer, its pick, δ with its source, and the evidence on each rate."""
+    made = study.answer(paused)
+    pick = None if made is None else made.pick()
+    best = None if made is None or pick is None else made.lrs[pick]
+    delta, source = (margin, "given") if margin is not None else (None, "no rate has learned anything")
+    if made is not None and pick is not None and best is not None:
+        delta, source = noise.margin(
+            margin, made.noise.sd(pick), study.scale, study.means[best], study.examples(best), study.score_gain
+        )
+    return made, pick, delta, source, study.evidence(made, best, delta)
 
 
 def _noise(made: Answer | None, pick: int | None, study: Readings) -> NoiseReading:

@@ -79,11 +79,13 @@ class Answer:
         if self.place is None or self.curve is None:
             return Response(located=False, reason=self.why_no_curve)
         reached = np.isfinite(self.curve)
-        # Beyond the last rate that half of the curves go through there is nothing but extrapolation.
+        # Below the first rate that has a score, and beyond the last that half of the curves go through, there is nothing but
+        # extrapolation.
         last = max(
             (x for x, share in zip(self.noise.x, self.on_curve, strict=False) if share >= 0.5), default=self.bounds[1]
         )
-        shown = (reached.mean(0) >= 0.5) & (self.grid <= last + 0.5 * (self.grid[1] - self.grid[0]))
+        half = 0.5 * (self.grid[1] - self.grid[0])
+        shown = (reached.mean(0) >= 0.5) & (self.grid <= last + half) & (self.grid >= self.noise.x[0] - half)
         metric = np.where(reached, scale.metric(np.where(reached, self.curve, 0.0)), np.nan)[:, shown]
         # A draw that a cliff cut off says nothing of what lies beyond it. (`nanquantile` is slow.)
         ranked, count = np.sort(metric, axis=0), reached[:, shown].sum(0)

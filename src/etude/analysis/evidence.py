@@ -6,14 +6,14 @@ R rates, S seeds, D draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from etude.analysis import divergence, dynamics, noise
+from etude.analysis import divergence, dynamics, noise, pause
 from etude.analysis.answer import Answer, answer
 from etude.analysis.reading import RateEvidence
 from etude.analysis.scale import find_scale
@@ -30,12 +30,14 @@ UNFINISHED = ("pending", "running", "paused")
 class ReadTrial:
     """A curve and what it was read as; ``score`` in the metric's unit, NaN where there is none.
 
-    ``place`` is the step whose evaluation is the score: the horizon's, or the best one before it.
+    ``place`` is the step whose evaluation is the score: the horizon's, or the best one before it. ``is_paused``: a search
+    left it short of the horizon, so that it has no score and is not waited for.
     """
 
     curve: Curve
     reading: TrialReading
     place: int
+    is_paused: bool = False
 
     def at(self, name: str) -> tuple[float, float]:
         """Return a metric and its standard error where the score is taken."""
@@ -48,8 +50,8 @@ class ReadTrial:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it diverged or collapsed."""
-        return self.curve.status == "diverged" or self.reading.dynamics == "collapsed"
+        """Whether it diverged or collapsed; how one that was paused would have ended is not known."""
+        return self.curve.status == "diverged" or (self.reading.dynamics == "collapsed" and not self.is_paused)
 
     @property
     def learned(self) -> bool:
@@ -72,8 +74,9 @@ class Readings:
 
     def __init__(
         self, curves: Sequence[Curve], metric: str, direction: str, step: int, horizon: float, unit: str,
-        select: str = "last",
+        select: str = "last", searched: bool = False,
     ) -> None:  # fmt: skip
+        self.searched = searched
         self.curves, self.metric, self.step, self.horizon, self.unit = curves, metric, step, horizon, unit
         sign = 1.0 if direction == "maximize" else -1.0
         # The step whose evaluation is a trial's score: the horizon's, or the best one before it.
@@ -96,7 +99,8 @@ class Readings:
         self.trials = [self._read(*one) for one in zip(curves, errors, self.places, strict=True)]
         self.of_rate: dict[float, list[ReadTrial]] = {}
         for curve, reading, place in zip(curves, self.trials, self.places, strict=True):
-            self.of_rate.setdefault(curve.lr, []).append(ReadTrial(curve, reading, place))
+            left = searched and curve.status in UNFINISHED and not math.isfinite(reading.score)
+            self.of_rate.setdefault(curve.lr, []).append(ReadTrial(curve, reading, place, left))
         evens = {
             lr: {t.curve.seed: float(self.scale.even(t.score)) for t in trials if t.learned}
             for lr, trials in self.of_rate.items()
@@ -166,17 +170,30 @@ class Readings:
         score = curve.at(self.metric, place)[0] if reached else math.nan
         return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=found)
 
-    def answer(self) -> Answer | None:
-        """Make the answer of the scores."""
-        return self.answer_of(self.scores, {lr: self.scale_error(lr) for lr in self.scores})
+    def answer(self, paused: Mapping[float, str] | None = None) -> Answer | None:
+        """Make the answer of the scores; ``paused`` has the words of rates that were paused and can be told."""
+        words = paused or {}
+        return self.answer_of(
+            self.scores,
+            {lr: self.scale_error(lr) for lr in self.scores},
+            below=[lr for lr, word in words.items() if word == "too low"],
+            above=[lr for lr, word in words.items() if word != "too low"],
+        )
 
-    def answer_of(self, scores: Mapping[float, Mapping[int, float]], examples: Mapping[float, float]) -> Answer | None:
-        """Make the answer of other scores of the same trials, on their own even scale."""
-        barred, lost, stalled = set(), set(), set()
+    def answer_of(
+        self, scores: Mapping[float, Mapping[int, float]], examples: Mapping[float, float], *,
+        below: Collection[float] = (), above: Collection[float] = (),
+    ) -> Answer | None:  # fmt: skip
+        """Make the answer of other scores of the same trials, on their own even scale.
+
+        The best rate is not sought beyond those ``below`` and ``above``.
+        """
+        barred: set[float] = set()
+        lost, stalled = set(above), set(below)
         for lr, trials in self.of_rate.items():
             gone = sum(map(self._is_gone, trials))
             still = sum(t.is_stalled for t in trials)
-            judged = sum(t.is_judged for t in trials)
+            judged = sum(t.is_judged or t.is_paused for t in trials)
             if gone or still:
                 barred.add(lr)
             if 2 * gone > judged:
@@ -248,7 +265,8 @@ class Readings:
         if made is not None and column is not None and made.noise.measured and not lost:
             error = made.noise.sd(column) / math.sqrt(made.noise.count[column]) * float(scale.level(mean))
         error = error if math.isfinite(error) else self.examples(lr)
-        read = [t.reading.evidence for t in trials if t.reading.dynamics is not None]
+        told = [t for t in trials if not t.is_paused] if scored else trials  # of how it ended, where that is known
+        read = [t.reading.evidence for t in told if t.reading.dynamics is not None]
         diverged = [t.curve.diverged_step for t in trials if t.curve.status == "diverged"]
         return RateEvidence(
             verdict="",
@@ -256,11 +274,12 @@ class Readings:
             n_trials=len(trials),
             n_scored=len(scored),
             n_diverged=len(diverged),
-            n_collapsed=sum(t.reading.dynamics == "collapsed" for t in trials),
+            n_collapsed=sum(t.reading.dynamics == "collapsed" and not t.is_paused for t in trials),
             n_stalled=sum(t.is_stalled for t in trials),
             n_failed=sum(t.curve.status == "failed" for t in trials),
             n_unfinished=sum(self._unfinished(t.curve) for t in trials),
-            n_restless=sum(t.reading.dynamics in RESTLESS for t in trials),
+            n_paused=sum(t.is_paused for t in trials),
+            n_restless=sum(t.reading.dynamics in RESTLESS for t in told),
             n_outlying=sum(map(self._is_outlying, trials)),
             n_agree=0,
             diverged_step=min((one for one in diverged if one is not None), default=None),
@@ -289,7 +308,7 @@ class Readings:
 
     def _unfinished(self, curve: Curve) -> bool:
         got_there = len(curve.steps) > 0 and curve.steps[-1] >= self.step
-        return curve.status in UNFINISHED and curve.end_step >= self.step and not got_there
+        return not self.searched and curve.status in UNFINISHED and curve.end_step >= self.step and not got_there
 
     def _with_verdicts(
         self, evidence: Mapping[float, RateEvidence], best: float | None, delta: float | None
@@ -314,7 +333,41 @@ class Readings:
                     "needs_reason": slow.reason or None,
                 }
             done[lr] = replace(e, **changes)
-        return done
+        return self._with_pauses(done, best, delta, low, high) if self.searched else done
+
+    def _with_pauses(
+        self, evidence: Mapping[float, RateEvidence], best: float | None, delta: float | None, low: float, high: float
+    ) -> dict[float, RateEvidence]:
+        """Add what is known of the rates that have no score because all that did not diverge were paused."""
+        of_best = [] if best is None else [t.curve for t in self.of_rate[best] if t.learned]
+        beside: dict[float, pause.Beside] = {}
+        for lr, e in evidence.items():
+            left = [t.curve for t in self.of_rate[lr] if t.is_paused]
+            found = None
+            if left and not e.n_scored and e.verdict != "diverged":
+                found = pause.paused(left, of_best, self.metric, self.scale, self.horizon)
+            ends = [t.curve for t in self.of_rate[lr] if t.curve.status == "diverged"] if found is None else left
+            shown = [t.curve for t in self.of_rate[lr] if t.learned] or ends
+            beside[lr] = pause.Beside(
+                word=e.verdict,
+                curve=pause.furthest(shown, self.metric, self.scale, self.horizon),
+                pause=found,
+                restless=e.restless or e.n_lost > 0,
+            )
+        told = {} if best is None or delta is None else pause.words(beside, low, high, delta, self.scale)
+        return {
+            lr: e
+            if (found := beside[lr].pause) is None
+            else replace(
+                e,
+                verdict=told.get(lr, e.verdict),
+                paused_at=found.at,
+                paused_mean=found.level,
+                behind=found.behind,
+                best_reached=found.reached if found.reached < found.at else math.nan,
+            )
+            for lr, e in evidence.items()
+        }
 
     def _agree(self, lr: float, word: str, best: float | None, delta: float | None) -> int:
         """Count the seeds whose own result, beside the best rate's on the same seed where there is one, bears the word out."""
@@ -368,7 +421,7 @@ def _level(curve: Curve) -> Floats | None:
 
 
 def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
-    judged = e.n_diverged + e.n_scored
+    judged = e.n_diverged + e.n_scored + e.n_paused
     if not judged:
         return "undetermined"
     if 2 * e.n_lost > judged:

@@ -17,7 +17,9 @@ class RateEvidence:
     Counts are of its seeds; ``mean`` is that of the seeds that learned (of all, where none did, as is ``mean_all``); ``gap``, ``regret`` and errors in the metric's unit. ``is_best``: it is recommended;
     ``is_top``: its own mean is the best. ``horizon``, ``best_reached`` (when the best rate was as good) and ``needs_low`` to
     ``needs_high`` (how long this one would take to be as good as the best; NaN where it cannot be told, ``needs_reason``) in
-    ``unit``: epoch, step, or nothing where time is not known.
+    ``unit``: epoch, step, or nothing where time is not known. Of a rate that a search paused before any of its seeds got to the
+    horizon: when it was ``paused_at`` (in ``unit``), its mean there, and how far it was ``behind`` the recommended rate at
+    the same time (less than 0: ahead); NaN for others. ``n_paused`` counts paused seeds also of rates that have a score.
     """
 
     verdict: str
@@ -29,6 +31,7 @@ class RateEvidence:
     n_stalled: int
     n_failed: int
     n_unfinished: int
+    n_paused: int
     n_restless: int
     n_outlying: int
     n_agree: int
@@ -58,6 +61,14 @@ class RateEvidence:
     needs_high: float = math.nan
     needs_reason: str | None = None
     failure: str | None = None
+    paused_at: float = math.nan
+    paused_mean: float = math.nan
+    behind: float = math.nan
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether all that is known of how it would end is where it was paused."""
+        return math.isfinite(self.paused_at)
 
     @property
     def n_lost(self) -> int:
@@ -67,7 +78,7 @@ class RateEvidence:
     @property
     def restless(self) -> bool:
         """Whether at least half of its seeds oscillate or spike."""
-        return self.n_restless > 0 and 2 * self.n_restless >= self.n_scored
+        return self.n_restless > 0 and 2 * self.n_restless >= (self.n_scored or self.n_paused)
 
     @property
     def still_improving(self) -> bool:
@@ -85,6 +96,14 @@ TABLE: Templates = (
     (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean}{after}."),
     (lambda e: e.verdict == "diverged", "Never left its starting point: {mean}{after}."),
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
+    (lambda e: e.is_paused and e.verdict == "too low" and e.best_reached > 0, "{pause}, {behind} behind the best rate, which had as much after {reached}: too slow to catch up."),
+    (lambda e: e.is_paused and e.verdict == "too low", "{pause}, {behind} behind the best rate: too slow to catch up."),
+    (lambda e: e.is_paused and e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds. {pause}, {behind} behind the best rate, a lower one."),
+    (lambda e: e.is_paused and e.verdict == "unstable", "Restless. {pause}, {behind} behind the best rate, a lower one."),
+    (lambda e: e.is_paused and e.verdict == "too high", "{pause}, {behind} behind the best rate, a lower one."),
+    (lambda e: e.is_paused and math.isnan(e.behind), "{pause}; there is no rate to hold it against."),
+    (lambda e: e.is_paused and e.behind < 0, "{pause}, {ahead} ahead of the recommended rate there: whether it would stay ahead is not told."),
+    (lambda e: e.is_paused, "{pause}, {behind} behind the best rate there: whether it would catch up is not told."),
     (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean}{after}."),
     (lambda e: e.verdict == "too low" and 2 * e.n_stalled > e.n_scored, "Most of its seeds never left their starting point: {mean_all} on average{after}."),
     (lambda e: e.verdict == "too low" and e.still_improving, "Still improving at the end: {mean}{after}, {gap} short of the best{earlier}{longer}."),
@@ -122,13 +141,17 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         n_outlying=e.n_outlying,
         n_stalled=e.n_stalled,
         their="its" if e.n_stalled == 1 else "their",
-        n_trials=e.n_trials,
+        n_trials=e.n_trials if e.is_paused else e.n_trials - e.n_paused,
         mean=scale.pm_text(e.mean, e.mean_error),
         mean_all=scale.text(e.mean_all),
         gap=scale.gap_text(e.gap),
         gain=scale.gap_text(-e.gap),
         setback=scale.gap_text(e.setback),
         after=f" after {time_text(e.horizon, e.unit)}" if e.unit else "",
+        pause=f"Paused after {_time(e.paused_at, e.unit, 3)} at {scale.text(e.paused_mean)}" if e.is_paused else "",
+        behind=scale.gap_text(e.behind),
+        ahead=scale.gap_text(-e.behind),
+        reached=_time(e.best_reached, e.unit) if e.is_paused and e.best_reached > 0 else "",
         earlier=_earlier(e),
         longer=_longer(e),
         restless=", though its curve is restless" if e.restless else "",
@@ -143,7 +166,11 @@ def _earlier(e: RateEvidence) -> str:
     """Say when the best rate was as good, where its evaluations show it."""
     if not (e.unit and math.isfinite(e.best_reached) and 0 < e.best_reached < 0.95 * e.horizon):
         return ", which a higher rate reached in as long" if e.unit else ""
-    return f", which had as much after {time_text(float(f'{e.best_reached:.2g}'), e.unit)}"
+    return f", which had as much after {_time(e.best_reached, e.unit)}"
+
+
+def _time(value: float, unit: str, digits: int = 2) -> str:
+    return time_text(float(f"{value:.{digits}g}"), unit)
 
 
 def _longer(e: RateEvidence) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Case:
     scale: Scale
     metric: str
     plan: SeedPlan | None
+    searched: bool = False
 
     @property
     def lr(self) -> float:
@@ -51,6 +52,18 @@ class Case:
     def unfinished(self) -> int:
         """How many trials are not finished."""
         return sum(e.n_unfinished for e in self.evidence.values())
+
+    @property
+    def open(self) -> list[float]:
+        """The rates beside the recommended one that were paused, may be better yet, and are not on the curve."""
+        at, on = self.tried.index(self.lr), self.answer.lrs if self.answer.place is not None else ()
+        near = [self.tried[i] for i in (at - 1, at + 1) if 0 <= i < len(self.tried)]
+        return [lr for lr in near if _may_win(self.evidence[lr]) and not (on and on[0] < lr < on[-1])]
+
+
+def _may_win(e: RateEvidence) -> bool:
+    """Whether a rate was paused and how it would end is not told."""
+    return e.is_paused and e.verdict == "undetermined"
 
 
 def seed_plan(answer: Answer, delta: float, scale: Scale) -> SeedPlan | None:
@@ -107,7 +120,7 @@ def recommend(case: Case) -> Recommendation:
         provisional=provisional is not None,
         provisional_reason=provisional,
         estimate=_estimate(case, scale),
-        next_run=_next(case, edge),
+        next_run=_of_search(case, _next(case, edge)) if case.searched else _next(case, edge),
     )
 
 
@@ -126,10 +139,13 @@ def _reached(case: Case) -> str:
 def _reason(case: Case, within: Sequence[float], edge: str | None) -> str:
     e, n = case.evidence[case.lr], len(case.tried)
     after = f" after {time_text(e.horizon, e.unit)}" if e.unit else ""
-    how = f"the best of {n} rates" if e.is_top else f"the least expected regret of {n} rates"
+    of = f"{n} rates"
+    if any(other.is_paused for other in case.evidence.values()):
+        of = f"{sum(other.n_scored > 0 for other in case.evidence.values())} rates trained to the end, of {n} tried"
+    how = f"the best of {of}" if e.is_top else f"the least expected regret of {of}"
     barred = [lr for lr, other in case.evidence.items() if other.n_lost and other.gap < 0]
     if barred:
-        how += " that lost no seed" if e.is_top else ""
+        how += ", that lost no seed" if e.is_top and "," in of else " that lost no seed" if e.is_top else ""
     reason = f"{rate_text(case.lr)} reaches {_reached(case)}{after}, {how}"
     others = [lr for lr in within if lr != case.lr]
     if others:
@@ -137,9 +153,15 @@ def _reason(case: Case, within: Sequence[float], edge: str | None) -> str:
         reason += f"; {shown} {'is' if len(others) == 1 else 'are'} within the margin"
     if edge:
         reason += f"; it is the {edge}est rate tried, so the best rate is not bracketed"
+    if case.open:
+        reason += f"; {listed([rate_text(lr) for lr in case.open])} beside it {_was_paused(len(case.open))} and may be better yet"
     if case.unfinished:
         reason += f"; {case.unfinished} trial{'s' * (case.unfinished != 1)} still to finish"
     return reason
+
+
+def _was_paused(n: int) -> str:
+    return "was paused" if n == 1 else "were paused"
 
 
 def _conclusion(case: Case, within: Sequence[float]) -> str:
@@ -214,6 +236,13 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
         factor = 10 ** (-step if edge == "low" else step)
         further = tuple(sorted(lr for lr in (rounded(best * factor), rounded(best * factor**2)) if 0 < lr < math.inf))
         return NextRun(why="the best rate is at the end of the grid", lrs=further)
+    if case.open:
+        return NextRun(
+            why="paused early, and it may be better yet"
+            if len(case.open) == 1
+            else "paused early, and they may be better yet",
+            lrs=tuple(case.open),
+        )
     if e.n_scored < 2:
         why = (
             "more seeds at the best rates" if case.answer.noise.measured else "more seeds measure the run-to-run noise"
@@ -224,7 +253,7 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     unresolved = [lr for lr in tried if case.evidence[lr].grade == "unresolved" and not case.evidence[lr].n_lost]
     if unresolved:
         named = listed([rate_text(lr) for lr in unresolved])
-        return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials + _more(case))
+        return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials - e.n_paused + _more(case))
     position = tried.index(best)
     between = [
         rounded(math.sqrt(a * b))
@@ -245,7 +274,8 @@ def _next_by_regret(case: Case, place: np.ndarray) -> NextRun | None:
     lost = scale.sign * (scale.metric(answer.best) - mine)
     if (lost < case.delta).mean() >= SETTLED:
         return None
-    tried = np.log10(np.array(case.tried))
+    # A rate that was paused and may win yet is not tried to the end.
+    tried = np.log10(np.array([lr for lr in case.tried if not _may_win(case.evidence[lr])]))
     distance = np.abs(place[:, None] - tried).min(1)
     untried = distance > min(NEAR, 0.25 * float(np.median(np.diff(tried))))
     if lost[untried].sum() >= lost[~untried].sum():
@@ -254,22 +284,38 @@ def _next_by_regret(case: Case, place: np.ndarray) -> NextRun | None:
         gain = np.bincount(cell[untried], weights=lost[untried], minlength=len(tried) + 1)
         inside = untried & (cell == int(gain.argmax()))
         where = rounded(10 ** float(np.median(place[inside])))
+        paused = [lr for lr in case.tried if _may_win(case.evidence[lr]) and abs(math.log10(where / lr)) <= NEAR]
+        if paused:
+            nearest = min(paused, key=lambda lr: abs(math.log10(where / lr)))
+            return NextRun(why="paused early, and the best rate may lie there", lrs=(nearest,))
         if all(abs(math.log10(where / lr)) > 0.02 for lr in case.tried):
             return NextRun(why="the best rate may lie between those tried", lrs=(where,))
     rivals = (
         f"{rate_text(case.lr)} from its rivals" if case.plan is None else " and ".join(map(rate_text, case.plan.lrs))
     )
     tell = f"more seeds would tell {rivals}" + (" apart" if case.plan is not None else "")
-    return NextRun(why=tell, seeds=e.n_trials + _more(case))
+    return NextRun(why=tell, seeds=e.n_trials - e.n_paused + _more(case))
+
+
+def _of_search(case: Case, run: NextRun | None) -> NextRun | None:
+    """Name both the rates and their seeds: all rates of a search with all its seeds would be the grid that it has spared."""
+    if run is None:
+        return None
+    if run.lrs:
+        return replace(run, seeds=max(1, case.evidence[case.lr].n_scored))
+    rivals = () if case.plan is None else case.plan.lrs
+    unresolved = [lr for lr, e in case.evidence.items() if e.grade == "unresolved" and not e.n_lost]
+    return replace(run, lrs=tuple(sorted({case.lr, *(rivals or unresolved)})))
 
 
 def _more(case: Case) -> int:
     """Return how many seeds to add: as planned, but no more than twice those there are at once; two without a plan."""
-    return min(case.plan.more, 2 * case.evidence[case.lr].n_trials) if case.plan is not None and case.plan.more else 2
+    e = case.evidence[case.lr]
+    return min(case.plan.more, 2 * (e.n_trials - e.n_paused)) if case.plan is not None and case.plan.more else 2
 
 
-def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]) -> Recommendation:
-    """Say why no rate is recommended, and where one may be found."""
+def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence], sign: int) -> Recommendation:
+    """Say why no rate is recommended, and where one may be found; ``sign`` is +1 where more of the metric is better."""
     tried = [rate.lr for rate in rates]
     unfinished = sum(e.n_unfinished for e in evidence.values())
     counts = [
@@ -277,6 +323,7 @@ def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]
         (sum(e.n_stalled for e in evidence.values()), "never moved"),
         (sum(e.n_failed for e in evidence.values()), "failed"),
         (unfinished, "not finished"),
+        (sum(e.n_paused for e in evidence.values()), "paused before the end"),
     ]
     what = ", ".join(f"{count} {words}" for count, words in counts if count) or "nothing was trained"
     n = sum(e.n_trials for e in evidence.values())
@@ -286,6 +333,9 @@ def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]
     next_run = None
     if unfinished:
         next_run = NextRun(why="finish what was asked for")
+    elif paused := [lr for lr, e in evidence.items() if e.is_paused and math.isfinite(e.paused_mean)]:
+        best = max(paused, key=lambda lr: (evidence[lr].paused_at, sign * evidence[lr].paused_mean, -lr))
+        next_run = NextRun(why="of the rates that got furthest it was the best there", lrs=(best,), seeds=1)
     elif lost and stalled:
         low, high = max(stalled), min(lost)
         if low < high:

@@ -20,7 +20,7 @@ def summary(
     """Say it, a line a subject; nothing where no rate is recommended."""
     if answer.lr is None:
         return
-    yield from _where(response)
+    yield from _where(response, sum(e.is_paused for e in evidence.values()))
     value, error = answer.estimate["value"], answer.estimate["standard_error"]
     if noise.sd is not None:
         yield f"Expected of new seeds at {rate_text(answer.lr)}: {scale.pm_text(value, error or 0.0)}."
@@ -56,14 +56,16 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _where(response: Response) -> Iterator[str]:
+def _where(response: Response, paused: int) -> Iterator[str]:
     if not response.located or response.optimum_interval is None:
-        yield f"The best rate is {response.reason}."
+        others = f"; {paused} {'was' if paused == 1 else 'were'} paused before the end" if paused else ""
+        yield f"The best rate is {response.reason}{others}."
         return
     low, high = map(rate_text, response.optimum_interval)
     said = f"The best rate lies between {low} and {high} (95 %)"
     if response.open:
-        said += f", or {' or '.join('below' if end == 'low' else 'above' for end in response.open)} the rates tried"
+        tried = "trained to the end" if paused else "tried"
+        said += f", or {' or '.join('below' if end == 'low' else 'above' for end in response.open)} the rates {tried}"
     plateau = response.plateau
     if plateau is not None and plateau.decades >= NARROW:
         ends = f"{rate_text(plateau.low)} to {rate_text(plateau.high)}"

@@ -77,7 +77,10 @@ class RateReading:
 
 @dataclass(frozen=True, kw_only=True)
 class NextRun:
-    """The one run that would teach most: so many ``seeds`` in all, or further ``lrs``; neither means finishing this one."""
+    """The one run that would teach most: so many ``seeds`` in all, or further ``lrs``; neither means finishing this one.
+
+    Of a search both are named: these rates, trained to the end with so many seeds.
+    """
 
     why: str
     seeds: int | None = None

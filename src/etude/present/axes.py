@@ -166,36 +166,43 @@ def height_of(ax: Axes, value: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class LostRow:
-    """A row of marks above the frame: ``counts[lr]`` is (how many, of how many); ``colours[lr]`` where they go by rate."""
+    """A row of marks above the frame: ``texts[lr]`` is said above each, ``colours[lr]`` is its colour.
+
+    A cross stands for trials that were lost, a ring (``is_lost`` false) for a rate that was paused.
+    """
 
     label: str
-    counts: Mapping[float, tuple[int, int]]
+    texts: Mapping[float, str]
     colours: Mapping[float, str]
     label_colour: str = palette.INK
+    is_lost: bool = True
 
 
 def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
     """Draw the rows above the frame, ``width`` points wide, and return the height that they took, in points.
 
-    A row says how many of how many above each cross: lying where there is room, else upright, else not.
+    The texts lie where there is room, else they stand upright, else they are left out.
     """
     bottom = 5.0
     figure: Any = ax.figure
     left, right = (math.log10(x) for x in ax.get_xlim())
     for row in rows:
-        places = sorted(math.log10(lr) for lr in row.counts)
+        places = sorted(math.log10(lr) for lr in row.texts)
         room = min(np.diff(places), default=math.inf) / (right - left) * width
-        longest = max(len(f"{n}/{of}") for n, of in row.counts.values())
+        longest = max(map(len, row.texts.values()))
         upright = room < COUNT_ROOM + 5.0 * (longest - 3)
         told = not upright or room >= UPRIGHT_ROOM
-        for lr, (n, of) in row.counts.items():
-            cross = offset_copy(ax.get_xaxis_transform(), figure, y=bottom + 6, units="points")
-            ax.plot(
-                [lr], [1.0], "x", ms=6.5, mew=1.8, color=row.colours[lr], transform=cross, clip_on=False, gid="lost"
-            )
+        mark: Any = (
+            {"marker": "x", "ms": 6.5, "mew": 1.8, "gid": "lost"}
+            if row.is_lost
+            else {"marker": "o", "ms": 5.5, "mew": 1.4, "mfc": "none", "gid": "paused"}
+        )
+        for lr, text in row.texts.items():
+            place = offset_copy(ax.get_xaxis_transform(), figure, y=bottom + 6, units="points")
+            ax.plot([lr], [1.0], color=row.colours[lr], transform=place, clip_on=False, **mark)
             if told:
                 ax.annotate(
-                    f"{n}/{of}", xy=(lr, 1.0), xycoords=ax.get_xaxis_transform(), xytext=(0, bottom + 13),
+                    text, xy=(lr, 1.0), xycoords=ax.get_xaxis_transform(), xytext=(0, bottom + 13),
                     textcoords="offset points", ha="center", va="bottom", fontsize=8, color=palette.INK,
                     rotation=90 if upright else 0, annotation_clip=False,
                 )  # fmt: skip

@@ -31,7 +31,8 @@ LABEL_GAP = 0.055  # of the axes' height, between two labels
 class Line:
     """One rate in one panel: ``x`` epochs, mean over seeds, lowest and highest (E,); ``ended`` where seeds diverged.
 
-    Curves from elsewhere may be counted in steps instead of epochs.
+    Curves from elsewhere may be counted in steps instead of epochs. ``is_paused``: a search paused all seeds that did not diverge;
+    where some got to the end, the paused ones are left out.
     """
 
     lr: float
@@ -41,6 +42,7 @@ class Line:
     high: Floats
     ended: tuple[float, ...]
     n_seeds: int
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +88,10 @@ def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
 
 def _line(result: Result, lr: float, metric: str) -> Line | None:
     ended, xs, ys, seeds = [], [], [], 0
-    for trial in result.judged:
-        if trial.lr != lr:
-            continue
+    of_rate = [trial for trial in result.judged if trial.lr == lr]
+    paused = [trial for trial in of_rate if result.is_paused(trial)]
+    whole = [trial for trial in of_rate if trial not in paused and trial.status not in ("diverged", "failed")]
+    for trial in [trial for trial in of_rate if trial not in paused] if whole else of_rate:
         seeds += 1
         place = result.ended(trial)
         if place is not None:
@@ -117,6 +120,7 @@ def _line(result: Result, lr: float, metric: str) -> Line | None:
         high=high,
         ended=tuple(sorted(ended)),
         n_seeds=seeds,
+        is_paused=bool(paused) and not whole,
     )
 
 
@@ -145,6 +149,10 @@ def draw_panel(
             ax.plot(line.x, line.mean, gid=f"line-{format_rate(line.lr)}", solid_capstyle="round", **style)
             if line.n_seeds > 1 and len(line.x) > 1:
                 ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2)
+            if line.is_paused:  # a ring: it did not end here, it was left here
+                ax.plot(
+                    line.x[-1:], line.mean[-1:], "o", color=colour, mfc="white", ms=6, mew=1.6, zorder=5, gid="paused"
+                )
         for epoch in line.ended:
             _mark(ax, epoch, "x", colour)
         whole = len(line.ended) < line.n_seeds  # some seed got to the end
@@ -199,6 +207,8 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
         text = rate_text(line.lr)
         if line.ended:
             text += " diverged" if line.n_seeds == 1 else f" {len(line.ended)}/{line.n_seeds} diverged"
+        elif line.is_paused:
+            text += " paused"
         ax.annotate(
             text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
             color=colours[line.lr] if line.lr != best else palette.INK, fontsize=9.5,

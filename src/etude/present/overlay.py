@@ -146,12 +146,14 @@ def _heading(ax: Axes, data: OverlayFigure) -> None:
     width = ax.get_window_extent().width * 72.0 / ax.figure.dpi
     rows = []
     for i, one in enumerate(data.series):
-        lost = {p.lr: (sum(p.lost[word] for word in LOST if word in p.lost), p.n_trials) for p in one.points if p.lost}
+        lost = {
+            p.lr: f"{sum(p.lost[word] for word in LOST if word in p.lost)}/{p.n_trials}" for p in one.points if p.lost
+        }
         if lost:
             colour = palette.run_colour(i)
             rows.append(
                 shared.LostRow(
-                    label="lost", counts=lost, colours=dict.fromkeys(lost, colour), label_colour=colour,
+                    label="lost", texts=lost, colours=dict.fromkeys(lost, colour), label_colour=colour,
                 )
             )  # fmt: skip
     top = shared.draw_lost(ax, rows, width) + 8.0

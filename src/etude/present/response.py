@@ -1,7 +1,8 @@
 """The figure ``rates``: the objective at the horizon against the learning rate. Data apart from drawing.
 
 Seeds are dots, the rate-response curve a line with its 95 % band where there is one; a trial without a score that counts
-(diverged, collapsed, stalled, failed) is a cross above the frame. S seeds, G points of the curve.
+(diverged, collapsed, stalled, failed) is a cross above the frame, a rate that a search paused a ring. S seeds, G points of
+the curve.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from etude.notation import format_rate, rate_text, time_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
+from etude.store import UNFINISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,10 @@ BAR = 0.05  # where in it the interval lies
 
 @dataclass(frozen=True, kw_only=True)
 class RatePoint:
-    """One rate: ``scores`` (S,) of the trials that learned, their mean and its standard error; ``lost`` counts the others."""
+    """One rate: ``scores`` (S,) of the trials that learned, their mean and its standard error; ``lost`` counts the others.
+
+    ``paused`` is the share of the horizon at which it was paused, where no seed of it got to the end; else None.
+    """
 
     lr: float
     scores: Floats
@@ -39,6 +44,7 @@ class RatePoint:
     error: float
     lost: Mapping[str, int]
     n_trials: int
+    paused: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +124,9 @@ def rates_figure(result: Result) -> RatesFigure:
 
 def rate_points(result: Result) -> tuple[RatePoint, ...]:
     """Return the rates tried, lowest first, with the scores of the trials that learned and what became of the others."""
-    status = {(trial.lr, trial.seed): trial.status for trial in result.judged}
-    errors = {rate["lr"]: rate["evidence"].get("mean_error") for rate in result.analysis["rates"]}
+    status = {(t.lr, t.seed): "paused" if result.is_paused(t) else t.status for t in result.judged}
+    evidence = {rate["lr"]: rate["evidence"] for rate in result.analysis["rates"]}
+    paused = {lr: at / result.horizon for lr, of in evidence.items() if (at := of.get("paused_at")) is not None}
     scores: dict[float, list[float]] = {}
     lost: dict[float, dict[str, int]] = {}
     count: dict[float, int] = {}
@@ -127,7 +134,8 @@ def rate_points(result: Result) -> tuple[RatePoint, ...]:
         lr = trial["lr"]
         of_rate, of_lost = scores.setdefault(lr, []), lost.setdefault(lr, {})
         count[lr] = count.get(lr, 0) + 1
-        word = next((w for w in (status.get((lr, trial["seed"])), trial["dynamics"]) if w in LOST), None)
+        words = (status.get((lr, trial["seed"])), trial["dynamics"])
+        word = None if words[0] == "paused" and trial["score"] is None else next((w for w in words if w in LOST), None)
         if word is not None:
             of_lost[word] = of_lost.get(word, 0) + 1
         elif trial["score"] is not None and math.isfinite(trial["score"]):
@@ -137,9 +145,10 @@ def rate_points(result: Result) -> tuple[RatePoint, ...]:
             lr=lr,
             scores=np.array(scores[lr], float),
             mean=float(np.mean(scores[lr])) if scores[lr] else math.nan,
-            error=float(errors.get(lr) or 0.0),
+            error=float(evidence.get(lr, {}).get("mean_error") or 0.0),
             lost=lost[lr],
             n_trials=count[lr],
+            paused=paused.get(lr),
         )
         for lr in sorted(scores)
     )
@@ -174,7 +183,9 @@ def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | No
         parts.append("Whiskers: one standard error" + (" over the validation examples." if seeds == 1 else "."))
     if curve is None and (reason := (result.analysis.get("response") or {}).get("reason")):
         parts.append(f"No curve: {reason.rstrip('.')}.")
-    unfinished = sum(trial.status in ("pending", "running", "paused") for trial in result.judged)
+    if any(point.paused is not None for point in points):
+        parts.append("Rings: paused at that share of the horizon.")
+    unfinished = sum(t.status in UNFINISHED and not result.is_paused(t) for t in result.judged)
     if unfinished:
         parts.append(f"{unfinished} of {len(result.judged)} trials not finished.")
     return " ".join(parts)
@@ -214,11 +225,11 @@ def draw_rates(ax: Axes, data: RatesFigure) -> None:
     ax.set_ylabel(data.ylabel, color=palette.INK)
     if data.axis.limits is None:
         ax.set_yticks([])
-        lost = any(point.lost for point in data.points)
-        ax.text(
-            0.5, 0.5, "no trial has learned" if lost else "no score at the horizon yet", transform=ax.transAxes,
-            ha="center", color=palette.QUIET,
-        )  # fmt: skip
+        kinds = {kind for point in data.points for kind in ("paused" if point.paused is not None else "", *point.lost)}
+        said = "no score at the horizon yet"
+        if kinds - {""}:
+            said = "no trial was carried to the horizon" if "paused" in kinds else "no trial has learned"
+        ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
     else:
         _margin(ax, data)
         _curve(ax, data)
@@ -354,11 +365,18 @@ def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
     rows = [
         shared.LostRow(
             label=word,
-            counts={p.lr: (p.lost[word], p.n_trials) for p in data.points if word in p.lost},
+            texts={p.lr: f"{p.lost[word]}/{p.n_trials}" for p in data.points if word in p.lost},
             colours=colours,
         )
         for word in LOST
         if any(word in point.lost for point in data.points)
     ]
+    paused = {
+        p.lr: f"{float(f'{100 * p.paused:.1g}' if p.paused < 0.1 else f'{100 * p.paused:.2g}'):g} %"
+        for p in data.points
+        if p.paused is not None
+    }
+    if paused:
+        rows.insert(0, shared.LostRow(label="paused", texts=paused, colours=colours, is_lost=False))
     top = shared.draw_lost(ax, rows, width) + 8.0
     shared.draw_heading(ax, data.title, data.note, top, width)
