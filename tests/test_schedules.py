@@ -16,10 +16,10 @@ import etude
 from etude import cli, store
 from etude.engine.session import Session, Setup
 from etude.errors import MismatchError, SpecError
+from etude.events import Started
 from etude.present import figures
 from etude.present.schedule import schedule_figure
 from etude.result import Result
-from etude.events import Started
 from etude.spec.schedule import SCHEDULES as KINDS
 from etude.spec.study import Study
 from etude.spec.trial import Trial

@@ -142,9 +142,7 @@ def find(
 
     asked = None if budget is None and trials is None and cost is None else parse_budget(budget, trials, cost)
     made = _with_options(_read_study(study or "mnist", given), given)
-    _search(
-        made, out, executor, workers, device, quiet, dry_run, budget=asked, lrs=lrs, seeds=seeds, searcher=searcher
-    )
+    _search(made, out, executor, workers, device, quiet, dry_run, budget=asked, lrs=lrs, seeds=seeds, searcher=searcher)
 
 
 @app.command()
@@ -479,7 +477,14 @@ def _search(
     try:
         with Progress(console, quiet and not dry_run) as progress, script.importable(study.source):
             result = finding.find(
-                study, out, executor=executor, workers=workers, device=device, on_event=progress, dry_run=dry_run, **asked
+                study,
+                out,
+                executor=executor,
+                workers=workers,
+                device=device,
+                on_event=progress,
+                dry_run=dry_run,
+                **asked,
             )
     except Interrupted:
         if not quiet:

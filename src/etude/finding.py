@@ -111,9 +111,14 @@ def find(
         resumed = prepared.stored is not None
         on_event(
             Started(
-                directory=directory, study=study, plan=prepared.plan, trials=store.read(directory).trials,
-                wanted=frozenset(), resumed=resumed, notices=tuple(prepared.notices),
-            )  # fmt: skip
+                directory=directory,
+                study=study,
+                plan=prepared.plan,
+                trials=store.read(directory).trials,
+                wanted=frozenset(),
+                resumed=resumed,
+                notices=tuple(prepared.notices),
+            )
         )
         try:
             with interruptible(carrying) as interrupted:
@@ -283,7 +288,9 @@ def _decide(finding: _Finding, searched: Searched) -> Decision:
     check_weights(fitting, known, finding.study.keep)
     if fitting or not decision.requests:
         return dataclasses.replace(decision, requests=tuple(fitting))
-    return Decision(why=f"the budget is spent ({finding.search.budget})" if left_out else "what is left to ask for has failed")
+    return Decision(
+        why=f"the budget is spent ({finding.search.budget})" if left_out else "what is left to ask for has failed"
+    )
 
 
 def _store(finding: _Finding, searched: Searched, decision: Decision, requests: Sequence[dict[str, Any]]) -> None:
@@ -293,7 +300,9 @@ def _store(finding: _Finding, searched: Searched, decision: Decision, requests: 
     new_seeds = {trial.seed: trial for trial in trials if trial.seed not in searched.stored.seeds}
     wanted = []
     for one in decision.requests:
-        if one.trial.horizon is None and one.epochs < finding.search.epochs:  # it is paused, and may go on to the horizon
+        if (
+            one.trial.horizon is None and one.epochs < finding.search.epochs
+        ):  # it is paused, and may go on to the horizon
             wanted.append((one.trial, finding.search.epochs))
         wanted.append((one.trial, one.epochs))
     finding.writer.decide(

@@ -134,9 +134,7 @@ def _train(writer: Writer, prepared: Prepared, executor: Executor | None, on_eve
     directory = prepared.directory
     stored = store.read(directory)
     known = by_trial(stored)
-    wanted = [
-        Live.of(known[request.trial], prepared.setup.steps(request.epochs)) for request in prepared.requests
-    ]
+    wanted = [Live.of(known[request.trial], prepared.setup.steps(request.epochs)) for request in prepared.requests]
     on_event(
         Started(
             directory=directory,

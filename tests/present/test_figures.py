@@ -13,10 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from etude.errors import SpecError
+from etude.events import Advanced, Started
 from etude.present import curves, figures, palette
 from etude.present.curves import LABEL_GAP, MOST_LABELS, Line, Panel
 from etude.result import Result
-from etude.events import Advanced, Started
 from etude.spec.study import Study
 
 

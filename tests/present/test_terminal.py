@@ -6,10 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
+from etude.events import Advanced, Failed, Started
 from etude.notation import duration
 from etude.present.terminal import Progress, print_result, recipe_words
 from etude.result import Result
-from etude.events import Advanced, Failed, Started
 from etude.spec.recipe import Recipe
 from etude.spec.study import Study
 from etude.spec.trial import Trial

@@ -11,7 +11,16 @@ from etude.spec.rates import parse_range
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("20m", 1200), ("1h30m", 5400), ("90s", 90), ("2h", 7200), ("1.5h", 5400), ("1h 1m 1s", 3661), ("5min", 300), (30, 30)],
+    [
+        ("20m", 1200),
+        ("1h30m", 5400),
+        ("90s", 90),
+        ("2h", 7200),
+        ("1.5h", 5400),
+        ("1h 1m 1s", 3661),
+        ("5min", 300),
+        (30, 30),
+    ],
 )
 def test_a_time_is_read_as_people_type_it(text, seconds):
     assert parse_budget(text) == Budget(kind="wall", amount=seconds)
@@ -65,7 +74,9 @@ def test_what_would_be_needed_is_enough_and_not_much_more(kind, trials, trial_s)
     assert trials * (1 - 1e-6) <= bought <= 1.11 * trials
 
 
-@pytest.mark.parametrize("got", ["1e-5..1e-1/9", "1e-5", "1e-1..1e-5", "0..1", "a..b", "1..1", [1e-3], 3, "1..2..3", "1e-40..1"])
+@pytest.mark.parametrize(
+    "got", ["1e-5..1e-1/9", "1e-5", "1e-1..1e-5", "0..1", "a..b", "1..1", [1e-3], 3, "1..2..3", "1e-40..1"]
+)
 def test_a_range_that_cannot_be_searched_is_refused(got):
     with pytest.raises(SpecError, match="lrs: expected"):
         parse_range(got)

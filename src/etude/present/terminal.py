@@ -112,7 +112,9 @@ class Progress:
         if not event.wanted and self._search is None:
             console.print(f"{event.directory} is complete: nothing is left to train.", highlight=False, markup=False)
             return
-        going = "going on with" if event.resumed else "training" if self._search is None else "searching for the rate of"
+        going = (
+            "going on with" if event.resumed else "training" if self._search is None else "searching for the rate of"
+        )
         trials = "" if self._search is not None else f", {len(event.wanted)} trial{'s' * (len(event.wanted) != 1)}"
         console.print(
             f"etude: {going} {study.name}{trials} into {event.directory} ({event.plan}: {event.plan.reason})",
@@ -240,14 +242,18 @@ def estimate_lines(event: Estimated) -> list[str]:
         seeds = f"seeds {search.seeds[0]} to {search.seeds[-1]}"
     elif len(search.seeds) == 1:
         seeds = f"seed {search.seeds[0]}"
-    source = {"usual": ", as is usual for the optimizer", "range test": ", by a range test"}.get(search.range_source, "")
+    source = {"usual": ", as is usual for the optimizer", "range test": ", by a range test"}.get(
+        search.range_source, ""
+    )
     lines = [
         f"Rates from {format_rate(search.low)} to {format_rate(search.high)}{source}; {seeds}; to {search.epochs:g} epochs.",
         f"A step takes about {_short(event.step_s)}, an epoch {_short(event.epoch_s)}, a trial "
         f"{_short(event.epoch_s * search.epochs)}; its weights {max(1, round(event.disk_bytes / 1e6)):,} MB.",
     ]
     share = f"{event.trials / GRID_TRIALS:.0%} of {GRID}"
-    bought = f"about {event.trials:.3g} trials' worth of steps" if budget.kind == "wall" else f"{event.trials:.3g} trials'"
+    bought = (
+        f"about {event.trials:.3g} trials' worth of steps" if budget.kind == "wall" else f"{event.trials:.3g} trials'"
+    )
     if budget.kind != "wall":
         bought += f" worth of steps, about {duration(event.seconds)}"
     workers = f" with {event.plan.workers} workers" if event.plan.workers > 1 else ""
@@ -336,7 +342,9 @@ def search_lines(searched: Searched) -> list[str]:
         if not decision.requests:
             continue
         rates = sorted({request["lr"] for request in decision.requests})
-        shown = f"{rate_text(rates[0])} to {rate_text(rates[-1])}" if len(rates) > 3 else ", ".join(map(rate_text, rates))
+        shown = (
+            f"{rate_text(rates[0])} to {rate_text(rates[-1])}" if len(rates) > 3 else ", ".join(map(rate_text, rates))
+        )
         epochs = sorted({request["epochs"] for request in decision.requests})
         to = f"{epochs[0]:.3g}" if len(epochs) == 1 else f"{epochs[0]:.3g} to {epochs[-1]:.3g}"
         trials = len(decision.requests)

@@ -44,15 +44,15 @@ def parse_rates(got: object, field: str = "study.lrs") -> Rates:
 def parse_range(got: object, field: str = "lrs") -> tuple[float, float]:
     """Read a range to search, ``"LOW..HIGH"`` or two numbers. Raises `SpecError` for one that does not rise, or has a count."""
     if isinstance(got, str) and "/" in got:
-        raise SpecError(f"{field}: expected LOW..HIGH, a range to search, got {got!r}; leave out /{got.rpartition('/')[2]}")
+        raise SpecError(
+            f"{field}: expected LOW..HIGH, a range to search, got {got!r}; leave out /{got.rpartition('/')[2]}"
+        )
     ends = [end.strip() for end in got.split("..")] if isinstance(got, str) else got
     if not isinstance(ends, Sequence) or len(ends) != 2:
         raise SpecError(f"{field}: expected LOW..HIGH, a range to search, got {got!r}")
     low, high = (number(field, end) for end in ends)
     if not SMALLEST <= low < high <= LARGEST:
-        raise SpecError(
-            f"{field}: expected LOW..HIGH with LOW < HIGH, from {SMALLEST:g} to {LARGEST:g}, got {got!r}"
-        )
+        raise SpecError(f"{field}: expected LOW..HIGH with LOW < HIGH, from {SMALLEST:g} to {LARGEST:g}, got {got!r}")
     return low, high
 
 
