@@ -186,7 +186,7 @@ def test_memory_does_not_grow_with_trials(tmp_path):
     from torch.utils.data import DataLoader
 
     import etude
-    from etude import runner
+    from etude import events, runner
 
     x = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
     pairs = [(row, int(row[0] > 0)) for row in x]

@@ -118,7 +118,7 @@ def find(
                 wanted=frozenset(),
                 resumed=resumed,
                 notices=tuple(prepared.notices),
-            )  # fmt: skip
+            )
         )
         try:
             with interruptible(carrying) as interrupted:

@@ -299,7 +299,15 @@ def test_a_study_is_frozen():
         study().epochs = 3
 
 
-@pytest.mark.parametrize("missing", ["task", "lrs", "epochs"])
+def test_rates_are_missed_when_they_are_to_be_trained():
+    study = Study(task="digits", epochs=1)
+    with pytest.raises(
+        SpecError, match=r"study\.lrs is missing: expected the rates to train, .*; or let etude choose: find"
+    ):
+        study.trials()
+
+
+@pytest.mark.parametrize("missing", ["task", "epochs"])
 def test_a_missing_field_is_named(missing):
     fields = {"task": "digits", "lrs": [1e-3], "epochs": 1}
     del fields[missing]

@@ -55,6 +55,10 @@ def _objective(got: object) -> object:
     return got
 
 
+def _lrs(got: object) -> object:
+    return got if got == () else parse_rates(got)  # none are named
+
+
 def _epochs(got: object) -> float:
     epochs = number("study.epochs", got)
     if epochs > MOST_EPOCHS:
@@ -98,7 +102,7 @@ class Study:
     name: str = ""
     recipe: Annotated[Recipe, BeforeValidator(_recipe)] = Field(default_factory=Recipe)
     objective: Annotated[Objective | None, BeforeValidator(_objective)] = None
-    lrs: Annotated[Rates, BeforeValidator(parse_rates)] = ()
+    lrs: Annotated[Rates, BeforeValidator(_lrs)] = ()
     seeds: Annotated[Seeds, BeforeValidator(parse_seeds)] = (0,)
     epochs: Annotated[float, BeforeValidator(_epochs)]
     evaluate_every: Annotated[float, BeforeValidator(lambda got: number("study.evaluate_every", got))] = 1.0

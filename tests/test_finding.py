@@ -1,0 +1,445 @@
+"""Searches from end to end: budgets that are kept, crashes, Ctrl-C, trials that hang or take too much memory."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+import etude
+from etude import carrying, events, finding, runner, store, watching
+from etude.errors import SpecError, TrainingError
+from etude.spec.budget import Budget
+from etude.spec.trial import Trial
+
+BOWL = etude.Study.default("quadratic").replace(epochs=40)
+
+
+@pytest.fixture(scope="module")
+def whole_search(tmp_path_factory):
+    """A finished search of quadratic for six trials' worth, to be read only."""
+    directory = tmp_path_factory.mktemp("searched") / "run"
+    BOWL.find(directory, trials=6, executor="inline")
+    return directory
+
+
+@pytest.fixture
+def searched(whole_search, tmp_path):
+    return shutil.copytree(whole_search, tmp_path / "run")
+
+
+def curves(directory):
+    """All that was recorded and decided."""
+    steps, stored = store.read_steps(directory), store.read(directory)
+    return stored.decisions, {t.trial: (steps[t.id], t.evaluations, t.status, t.step, t.ends) for t in stored.trials}
+
+
+def told(study, directory, **options):
+    seen = []
+    result = study.find(directory, executor="inline", on_event=seen.append, **options)
+    return seen, result
+
+
+def test_a_search_is_an_ordinary_run_that_says_what_it_decided_and_cost(searched):
+    result = etude.Result.load(searched)
+    assert result.complete
+    assert result.searched
+    assert result.horizon == 40
+    said = result.to_dict()["search"]
+    assert (said["searcher"], said["range_source"], said["budget"]) == (
+        "adaptive", "usual", {"kind": "trials", "amount": 6.0},
+    )  # fmt: skip
+    assert said["cost"]["trials"] <= 6
+    trained = sum(t.step for t in result.stored.trials)
+    assert said["cost"]["steps"] == trained
+    assert said["cost"]["trials"] == pytest.approx(trained / 40)
+    assert said["cost"]["share_of_grid"] == pytest.approx(trained / 40 / 39)
+    assert said["ended"] == said["decisions"][-1]["why"]
+    assert "search" not in result.to_dict()["study"]
+    assert {t.lr for t in result.stored.trials} == {*result.study["lrs"]}
+    paused = [t for t in result.stored.trials if t.status == "paused"]
+    assert paused
+    assert all(t.step in t.ends and t.end_step == 40 and t.evaluations[-1].step == t.step for t in paused)
+    assert result.recommendation.lr in {t.lr for t in result.stored.trials if t.status == "completed"}
+    assert json.loads(json.dumps(result.to_dict()))["search"] == said
+
+
+def test_two_searches_decide_and_answer_alike_and_the_same_command_again_does_nothing(searched, tmp_path):
+    _, other = told(BOWL, tmp_path / "other", trials=6)
+    assert curves(tmp_path / "other") == curves(searched)
+    before = curves(searched)
+    seen, again = told(BOWL, searched, trials=6)
+    assert not [event for event in seen if isinstance(event, events.Advanced)]
+    assert curves(searched) == before
+    assert again.recommendation.lr == other.recommendation.lr
+
+
+def test_the_estimate_comes_first_and_tells_what_the_budget_buys(searched):
+    seen, _ = told(BOWL, searched, trials=6)
+    estimate = seen[0]
+    assert isinstance(estimate, events.Estimated)
+    assert estimate.trials == 6
+    assert 0 < estimate.spent_trials <= 6
+    assert estimate.epoch_s == pytest.approx(estimate.step_s * 1)  # one step an epoch
+    assert estimate.seconds == pytest.approx(6 * 40 * estimate.epoch_s)
+
+
+def test_a_larger_budget_goes_on_from_there(searched):
+    before, seen_before = curves(searched)
+    study = BOWL.replace(seeds=2)  # what a study names is for run
+    seen, result = told(study, searched, trials=40, lrs="1e-3..10")
+    after, seen_after = curves(searched)
+    assert after[: len(before)] == before
+    assert {trial: state[3] for trial, state in seen_before.items()}.items() <= {
+        trial: min(state[3], seen_before[trial][3]) for trial, state in seen_after.items() if trial in seen_before
+    }.items()
+    assert result.search.search.budget == Budget(kind="trials", amount=40)
+    assert (result.search.search.low, result.search.search.range_source) == (1e-3, "given")
+    assert result.search.search.seeds == tuple(range(10)), "the search's own, which were not said again"
+    assert isinstance(seen[0], events.Estimated)
+
+
+def test_what_run_trained_before_is_free_and_what_it_trains_after_is_not_the_searchs(tmp_path):
+    BOWL.replace(lrs=[1e-2, 1.0]).run(tmp_path / "run", executor="inline")
+    _, result = told(BOWL, tmp_path / "run", trials=6)
+    assert result.search.steps == sum(t.step for t in result.stored.trials) - 80
+    spent = result.search.steps
+    runner.run(BOWL.replace(lrs=[0.3]), tmp_path / "run", executor="inline")
+    after = etude.Result.load(tmp_path / "run")
+    assert 0.3 in after.study["lrs"]
+    assert after.searched
+    assert after.search.steps == spent
+    assert after.complete
+    assert store.read(tmp_path / "run").searched_s < time.time() - after.stored.created
+
+
+def test_run_with_rates_trains_just_these_and_resume_extends_what_was_carried_to_the_end(etude_command, searched):
+    paused = {t.trial for t in store.read(searched).trials if t.status == "paused"}
+    completed = {t.lr for t in store.read(searched).trials if t.status == "completed"}
+    assert etude_command("resume", searched, "--executor", "inline").status == 0
+    assert {t.trial for t in store.read(searched).trials if t.status == "paused"} == paused
+    said = etude_command("resume", searched, "--lrs", "0.3,0.5", "--executor", "inline")
+    assert "2 trials into" in said.out
+    said = etude_command("resume", searched, "--seeds", "2", "--executor", "inline")
+    assert f"{len(completed) + 2} trials into" in said.out
+    assert {t.lr for t in store.read(searched).trials if t.seed == 1} == completed | {0.3, 0.5}
+    assert {t.trial for t in store.read(searched).trials if t.status == "paused"} == paused
+    assert etude.Result.load(searched).complete
+
+
+def test_the_command_tells_the_estimate_the_decisions_and_the_cost(etude_command, tmp_path):
+    said = etude_command("find", "quadratic", "--trials", "6", "--epochs", "40", "--executor", "inline", "--out", "run")
+    assert said.status == 0, said.err
+    first, *rest = said.out.splitlines()
+    assert first == "Rates from 1e-5 to 10, as is usual for the optimizer; seeds 0 to 9; to 40 epochs."
+    assert rest[0].startswith("A step takes about ")
+    assert re.match(
+        r"The budget \(--trials 6\) buys 6 trials' worth of steps, about .*: 15% of a grid of 13 rates × 3", rest[1]
+    )
+    assert any(line.startswith("Decision 1: ") for line in rest)
+    assert "How the search went:" in rest
+    assert re.search(
+        r"^It cost [\d.]+ trials' worth of steps, \d+% of a grid of 13 rates × 3 seeds, in ", said.out, re.M
+    )
+    assert re.search(r"^It ended: ", said.out, re.M)
+    assert "Not finished" not in said.out
+    shown = etude_command("show", "run").out
+    assert shown.strip() in said.out
+    assert etude_command("list", ".").out.startswith("run  quadratic, sgd")
+    assert etude_command("plot", "run").status == 0
+
+
+def test_a_dry_run_tells_the_estimate_and_stores_nothing(etude_command, tmp_path):
+    said = etude_command("find", "digits", "--dry-run")
+    assert said.status == 0
+    assert len(said.out.splitlines()) == 3
+    assert "The budget (--cost 0.25) buys 9.75 trials' worth of steps" in said.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--budget", "0m"), "budget: expected a time such as 20m"),
+        (("--budget", "soon"), "got 'soon'"),
+        (("--trials", "3", "--cost", "0.5"), "trials and cost: expected one of"),
+        (("--trials", "1.5"), "budget: expected what buys 2 trials at least, got --trials 1.5, which buys 1.5"),
+        (("--cost", "0.01"), "give --cost 0.052 or more"),
+        (("--budget", "0.001s"), "or more, or fewer --epochs"),
+        (("--lrs", "1e-4..1e-1/4"), "lrs: expected LOW..HIGH, a range to search"),
+        (("--searcher", "adaptiv"), "searcher: no searcher is named 'adaptiv'; did you mean 'adaptive'?"),
+        (("--seeds", "0"), "study.seeds"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_searched_is_refused_in_one_line_and_makes_no_file(etude_command, tmp_path, words, said):
+    got = etude_command("find", "quadratic", "--executor", "inline", *words)
+    assert (got.status, len(got.err.splitlines())) == (2, 1), got
+    assert said in got.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_needs_no_rates_to_be_searched(tmp_path, tiny_task):
+    study = etude.Study(task=tiny_task, epochs=4, recipe=etude.Recipe(batch_size=16))
+    _, result = told(study, tmp_path / "run", trials=4, lrs="1e-4..1")
+    assert result.complete
+    with pytest.raises(SpecError, match="has none, so etude cannot train it"):
+        etude.Study(name="mine", epochs=1).find(tmp_path / "other")
+
+
+def test_with_a_schedule_each_rung_is_a_trial_of_its_own_horizon(tmp_path):
+    study = etude.Study.default("digits").replace(epochs=8, recipe=etude.Recipe(schedule="cosine"))
+    _, result = told(study, tmp_path / "run", trials=5)
+    assert {t.horizon for t in result.stored.trials} == {1, 8}
+    assert result.horizon == 8
+    assert {t.horizon for t in result.judged} == {8}
+    assert result.complete
+
+
+def test_every_rate_diverging_or_none_that_learns_recommends_nothing(tmp_path, tiny_task):
+    import dataclasses
+
+    endless = dataclasses.replace(tiny_task, loss=lambda o, t: nn.functional.cross_entropy(o, t) * float("inf"))
+    still = dataclasses.replace(tiny_task, loss=lambda o, t: (o * 0.0).sum() + 1.0)
+    for name, task in (("endless", endless), ("still", still)):
+        study = etude.Study(task=task, epochs=8, recipe=etude.Recipe(batch_size=16))
+        _, result = told(study, tmp_path / name, trials=3)
+        assert result.recommendation.lr is None, name
+        assert result.recommendation.reason
+        assert result.to_dict()["search"]["ended"]
+
+
+class Deaf(torch.optim.SGD):
+    """Has a rate, and does not look at it."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        del closure
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(0.01 * p.grad)
+
+
+def test_an_optimizer_that_ignores_its_rate_is_noticed(tmp_path, tiny_task):
+    recipe = etude.Recipe(optimizer=lambda params, lr: Deaf(params, lr=lr), batch_size=16)
+    _, result = told(etude.Study(task=tiny_task, epochs=8, recipe=recipe), tmp_path / "run", trials=6)
+    assert "trained alike, bit for bit, so the optimizer ignores its rate" in result.search.ended
+    assert len(result.search.stored.decisions) == 2
+
+
+# What goes wrong
+
+
+SEARCHER = textwrap.dedent("""
+    import sys, etude
+    from etude import carrying
+    carrying.SLICE_S = 0.05
+    study = etude.Study.default("digits").replace(epochs=4)
+    result = study.find(sys.argv[1], trials=4, executor="inline")
+    print(result.recommendation.lr)
+    """)
+
+
+def test_kill_9_at_any_moment_and_the_same_search_again_decides_and_answers_alike(tmp_path):
+    script = tmp_path / "searcher.py"
+    script.write_text(SEARCHER)
+    directory = tmp_path / "run"
+    for share in (0.2, 0.6):
+        process = subprocess.Popen([sys.executable, str(script), str(directory)])
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if store.exists(directory) and sum(t.step for t in store.read(directory).trials) > share * 4 * 4 * 21:
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, "it was killed while it searched"
+        process.kill()
+        process.wait(timeout=10)
+    spent_s = store.read(directory).searched_s
+    assert spent_s > 0
+    last = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True, check=True)
+    assert store.read(directory).searched_s > spent_s
+    _, result = told(etude.Study.default("digits").replace(epochs=4), tmp_path / "whole", trials=4)
+    assert curves(directory) == curves(tmp_path / "whole")
+    assert float(last.stdout) == result.recommendation.lr
+
+
+def test_ctrl_c_tells_the_answer_so_far_and_how_to_go_on(etude_command, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "etude", "find", "digits", "--trials", "1000", "--epochs", "400", "--out", "run",
+         "--executor", "inline"],
+        cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not process.stdout.readline().startswith("LR="):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "So far: " in out
+    assert (
+        errors.strip()
+        == "etude: stopped; what was trained is stored in run. To go on: etude resume run --executor inline"
+    )
+    before = etude.Result.load(tmp_path / "run")
+    assert not before.complete
+    assert before.search.open_requests
+    said = etude_command("resume", "run", "--executor", "inline", "--dry-run")
+    assert "The budget (--trials 1000) buys" in said.out, "resume goes on with the search"
+
+
+class Stuck(nn.Linear):
+    """Works while its weights are small, then waits for ever."""
+
+    def forward(self, x):
+        if self.weight.abs().max() > 100:
+            time.sleep(1000)
+        return super().forward(x)
+
+
+class Hoarder(nn.Linear):
+    """Works while its weights are small, then takes 40 MiB more at each step."""
+
+    def forward(self, x):
+        if self.weight.abs().max() > 100:
+            HOARD.append(torch.ones(10 * 2**20))
+        return super().forward(x)
+
+
+HOARD: list = []
+
+
+def troubled(tiny_task, model):
+    import dataclasses
+
+    task = dataclasses.replace(tiny_task, model=lambda: model(4, 2))
+    return etude.Study(task=task, epochs=8, recipe=etude.Recipe(optimizer="sgd", batch_size=16))
+
+
+def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, tiny_task, monkeypatch):
+    monkeypatch.setattr(watching, "HUNG_S", 3.0)
+    monkeypatch.setattr(watching, "HUNG_TIMES", 0.0)
+    result = troubled(tiny_task, Stuck).find(
+        tmp_path / "run", trials=6, lrs="1e-2..1e4", executor="processes", workers=2
+    )
+    failed = [t for t in result.stored.trials if t.status == "failed"]
+    assert failed
+    assert all(t.failure.startswith("hung: step ") and "its process was ended" in t.failure for t in failed)
+    assert min(t.lr for t in failed) > result.recommendation.lr
+    assert result.complete
+
+
+def test_a_trial_that_takes_too_much_memory_is_stopped_and_told(tmp_path, tiny_task, monkeypatch):
+    made = watching.Watch
+
+    def bounded(executor, pace, *limits):
+        return made(executor, pace, *limits, memory_bytes=700 * watching.memory.MIB)
+
+    monkeypatch.setattr(finding, "Watch", bounded)
+    monkeypatch.setattr(watching, "TICK_S", 0.02)
+    monkeypatch.setattr(carrying, "TICK_S", 0.02)
+    study = troubled(tiny_task, Hoarder).replace(epochs=80)
+    result = study.find(tmp_path / "run", trials=2, lrs="1e-2..1e4", executor="processes", workers=1)
+    failed = [t for t in result.stored.trials if t.status == "failed"]
+    assert failed
+    assert all(re.match(r"memory: its process held [\d,]+ MiB, .* --workers 1 leaves more", t.failure) for t in failed)
+    assert result.recommendation.lr < min(t.lr for t in failed)
+
+
+def test_a_limit_of_time_is_kept_and_what_is_unfinished_can_go_on(tmp_path):
+    study = etude.Study.default("digits").replace(epochs=400)
+    began = time.monotonic()
+    result = study.find(tmp_path / "run", budget=Budget(kind="wall", amount=12.0), executor="inline")
+    took_s = time.monotonic() - began
+    assert 10.0 < took_s < 13.2
+    assert result.search.ended == finding.OUT_OF_TIME
+    assert result.complete
+    assert 10.0 < result.stored.searched_s < 13.2
+    assert sum(t.step for t in result.stored.trials) > 0
+    with pytest.raises(SpecError, match="budget"):
+        study.find(tmp_path / "run", budget="0.1s", executor="inline")
+
+
+def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
+    """Slices that could not be stored before the end are not begun, and those under way are given up when it is over."""
+    pace = watching.Pace(setup=None, rehearsed_step_s=0.1, evaluation_s=0.0, wall_s=10.0, steps=100)
+
+    class Setup:
+        steps_per_epoch, evaluate_every, resume = 50, 1.0, "exact"
+
+    class Executor:
+        def __init__(self):
+            self.stopped_at, self.given_up = None, []
+
+        def stop_at(self, moment):
+            self.stopped_at = moment
+
+        def held(self):
+            return {}
+
+    pace.setup = Setup
+    assert pace.epoch_s == 5.0
+    assert pace.first_s(0, 200) == 5.0, "the first evaluation comes after an epoch"
+    assert pace.first_s(0, 25) == 2.5, "or where it is paused"
+    assert pace.first_s(10, 200) == 0.0, "it can be cut anywhere"
+    Setup.resume = "by epoch"
+    assert pace.first_s(10, 200) == pytest.approx(4.0)
+    Setup.resume = "from the start"
+    assert pace.first_s(0, 200) == 20.0
+    executor = Executor()
+    watch = watching.Watch(executor, pace, time.monotonic() + 10.0, time.monotonic() + 12.0)
+    assert executor.stopped_at == watch.deadline
+    assert not watch.may_begin(0, 200)
+    assert watch.may_begin(150, 200)
+    assert watch.look()
+    watch.lost_at = time.monotonic()
+    assert not watch.look()
+
+
+def test_when_the_first_trials_all_fail_alike_the_search_stops(tmp_path, tiny_task):
+    import dataclasses
+
+    calls = []
+
+    class Late(nn.Linear):  # survives the rehearsal, then never works
+        def forward(self, x):
+            calls.append(1)
+            if len(calls) > 12:
+                raise RuntimeError("the moon is full")
+            return super().forward(x)
+
+    task = dataclasses.replace(tiny_task, model=lambda: Late(4, 2))
+    with pytest.raises(TrainingError, match="all failed alike"):
+        etude.Study(task=task, epochs=50).find(tmp_path / "run", executor="inline")
+
+
+def test_seeds_that_may_be_used_are_the_studys_and_further_ones(tmp_path):
+    def seeds(study, **said):
+        return finding._settled(study, None, None, None, said.get("seeds"), None).seeds
+
+    assert seeds(BOWL) == tuple(range(10))
+    assert seeds(BOWL.replace(seeds="7,9")) == (7, 9, *range(10, 18))
+    assert seeds(BOWL.replace(seeds=12)) == tuple(range(12))
+    assert seeds(BOWL, seeds="3,4") == (3, 4)
+
+
+def test_memory_is_known_on_linux():
+    if not sys.platform.startswith("linux"):
+        pytest.skip("elsewhere nothing is known of it")
+    from etude.execution import memory
+
+    assert 0 < memory.free_bytes() <= psutil.virtual_memory().total
+    held = torch.ones(20 * 2**20)
+    assert memory.held_bytes(os.getpid()) > held.nbytes
+    assert memory.held_bytes(2**22 + 1) == 0
+
+
+def test_a_trial_is_known_by_what_it_is(searched):
+    first = store.read(searched).trials[0]
+    assert first.trial == Trial(lr=first.lr, seed=first.seed, horizon=first.horizon)
