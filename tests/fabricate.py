@@ -130,7 +130,7 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
             "task": {"name": "digits", "built_in": True, "chosen_on_test_set": None}, "steps_per_epoch": STEPS_PER_EPOCH,
             "data": {"train": {"digest": "t"}, "val": {"digest": "v"}},
         }  # fmt: skip
-        writer.begin(table, identity, {"torch": "2"}, {seed: ("digest", 2.3) for seed in made.seeds})
+        writer.begin(table, identity, {"torch": "2"}, dict.fromkeys(made.seeds, ("digest", 2.3)))
         for lr, shares in plan.items():
             for seed, share in enumerate(shares):
                 epochs, last = share * EPOCHS, round(share * end)
