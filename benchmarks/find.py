@@ -12,9 +12,9 @@ one seed.
 times on each truth; the regret of their suggestion is read off the dense grid.
 
 What it proves: that `find` gets within δ of the best rate at a quarter of the grid's cost, more surely than the others, and that
-its interval holds. What would refute it: less than 95 % within δ at 25 % of the grid's cost, less than 90 % at 15 %; a peer with less
-regret at the same cost on most sweeps, or a sweep on which `find` is worst; an interval that holds no rate within δ of the best
-in more than 10 %.
+its interval holds. What would refute it: less than 95 % within δ at 25 % of the grid's cost, less than 90 % at 15 %; a peer
+with less regret at the same cost on most sweeps, or a sweep on which `find` is worst; an interval that holds no rate within δ
+of the best in more than 10 %.
 
     python benchmarks/find.py                         # the truths, and the page; about half an hour
     python benchmarks/find.py --replay FOLDER         # every table of a folder (the columns of ``etude judge``), printed
@@ -290,8 +290,8 @@ def write(lines: Sequence[str], groups: dict[str, list[Played]], names: Sequence
     head = [
         "# Finding a rate: regret against cost", "",
         "Made by `python benchmarks/find.py --sweeps FOLDER` (`make bench-find`); what is measured, and what would refute it,",
-        "is in the script's docstring. The truths were trained by `benchmarks/truths.py`; the other sweeps are those of DeepOBS (Schneider,",
-        "Balles, Hennig, ICLR 2019; DeepOBS_Baselines, MIT).", "",
+        "is in the script's docstring. The truths were trained by `benchmarks/truths.py`; the other sweeps are those of DeepOBS",
+        "(Schneider, Balles, Hennig, ICLR 2019; DeepOBS_Baselines, MIT).", "",
         "![Share of picks within δ against cost](../images/find.png)", "",
     ]  # fmt: skip
     fragment.write("find", [*head, *lines], rows, PAGES)

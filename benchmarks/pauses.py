@@ -10,7 +10,7 @@ What it proves: a word said of a paused rate is the word that the whole sweep, a
 (``too high``, ``unstable`` and ``diverged`` count as one: how a rate that is too high breaks is not seen early). What would refute
 it: more than 1 % of other words, ``undetermined`` of the whole sweep among them, or ``good`` said of a paused rate.
 
-Run ``python benchmarks/pauses.py --folder PATH``, ten minutes.
+Run ``python benchmarks/pauses.py --folder PATH``, some ten minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import dataclasses
 import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ Curves = Mapping[tuple[float, int], Curve]
 
 def cut(curve: Curve, end: float) -> Curve:
     """Return the trial as it was when it was paused at ``end``; one that had diverged by then stays so."""
-    kept = curve.epochs <= end * (1 + 1e-6)
-    if kept.all() and (curve.status == "diverged" or curve.epochs[-1] >= curve.end_step):
+    last = curve.end_step if curve.diverged_step is None else curve.diverged_step
+    if last <= end:
         return curve
+    kept = curve.epochs <= end
     return dataclasses.replace(
         curve,
         status="paused",
@@ -246,11 +248,9 @@ def main() -> None:
         for constant, value in before.items():
             setattr(pause, constant, value)
         print(name, *count(variants[name]), flush=True)
-    short = [
-        {**row, "lr": f"{row['lr']:.3g}", "rung": f"1/{1 / row['rung']:.0f}"}
-        for row in rows
-        if row["search"] == "halving"
-    ]
+    keys = ("sweep", "objective", "search", "rung", "whole", "said")
+    found = Counter(tuple(row[key] for key in keys) for row in rows)
+    short = [{**dict(zip(keys, of, strict=True)), "rates": n} for of, n in sorted(found.items())]
     fragment.write("pauses", page(rows, variants), short, options.pages)
 
 

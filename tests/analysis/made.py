@@ -47,6 +47,16 @@ def stalled(lr, seed=0, **fields):
     return trial(lr, START, seed, **fields)
 
 
+def paused(curve, epochs):
+    """The same trial as a search left it after so many epochs."""
+    kept = curve.epochs <= epochs
+    return dataclasses.replace(
+        curve, status="paused", steps=curve.steps[kept], epochs=curve.epochs[kept],
+        metrics={name: values[kept] for name, values in curve.metrics.items()},
+        errors={name: values[kept] for name, values in curve.errors.items()},
+    )  # fmt: skip
+
+
 def study(function, x, seeds=1, sd=0.0, shared=0.0, rng=0, **fields):
     """Trials at 10**x whose final loss is exp(function(x) + noise), of as many seeds."""
     rng = np.random.default_rng(rng)

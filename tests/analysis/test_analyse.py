@@ -1,6 +1,7 @@
 """Verdicts from curves made by hand: arrays in, values out."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -309,6 +310,7 @@ def test_every_sentence_can_be_written():
         "n_restless",
         "n_outlying",
         "n_scored",
+        "n_paused",
     )
     for verdict, n, kind, unit, gap in itertools.product(
         ("too low", "good", "too high", "unstable", "diverged", "undetermined"),
@@ -321,11 +323,13 @@ def test_every_sentence_can_be_written():
             (True, False), (True, False), (0.0, 0.1), (0.0, 0.05), ("worse", "unresolved", None)
         ):
             e = RateEvidence(**{
-                **base, "verdict": verdict, "n_trials": n, "n_scored": 0 if kind in ("n_failed", "n_unfinished") else n,
+                **base, "verdict": verdict, "n_trials": n, "n_scored": 0 if kind in ("n_failed", "n_unfinished", "n_paused") else n,
                 kind: n, "is_best": best, "is_top": top, "last_change": last, "setback": setback, "grade": grade, "mean": 0.9,
                 "mean_all": 0.9, "diverged_unit": "step",
-                "gap": gap, "mean_error": 0.01, "horizon": 5.0, "unit": unit, "best_reached": 1.0,
+                "gap": gap, "mean_error": 0.01, "horizon": 5.0, "unit": unit, "best_reached": 1.0 if best else math.nan,
                 "needs_low": 7.0, "needs_high": 11.0,
+                "paused_at": 0.5 if kind == "n_paused" and unit else math.nan, "paused_mean": 0.6,
+                "behind": math.nan if last else gap, **({"n_diverged": 1} if kind == "n_paused" and top else {}),
                 "needs_reason": "", "some_learned": kind != "n_stalled", "failure": "ValueError: no",
             })  # fmt: skip
             text = sentence(e, scale)

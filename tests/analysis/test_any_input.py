@@ -67,6 +67,7 @@ def inputs(draw):
         "margin": draw(st.sampled_from([None, None, 0.0, 0.1, 1e9])), "horizon_step": 10 * max(0, evaluations - 1),
         "horizon": float(max(0, evaluations - 1)), "unit": draw(st.sampled_from(["epoch", "step", ""])),
         "second": draw(st.sampled_from([None, ("val_loss", "minimize"), ("train_loss", "minimize")])),
+        "searched": draw(st.booleans()),
         "weight_decay": draw(st.sampled_from([None, 0.1])), "steps_per_epoch": draw(st.sampled_from([None, 100])),
         "expected": {c.lr: {"m": [0.0, 1.0], "verdict": ["good"]} for c in curves[:2]},
     }  # fmt: skip
@@ -141,6 +142,11 @@ def test_any_curves_give_verdicts_finite_numbers_and_sentences(given_input):
     if best.optimum_interval is not None:
         low, high = best.optimum_interval
         assert 0 < low <= high
+    for rate in found.rates:
+        if rate.evidence["n_scored"] == 0 and rate.evidence["n_paused"]:
+            assert rate.grade is None
+            assert rate.verdict != "good"
+        assert rate.evidence["n_paused"] == 0 or asked["searched"]
     if best.bracket:
         assert best.bracket[0] < best.lr < best.bracket[1]
     if best.next_run:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import judge, study, verdicts
+from made import study, verdicts
 
 from etude.analysis import values
 
@@ -29,6 +29,15 @@ def lost_some(curves):
     return [changed.get((c.lr, c.seed), c) for c in curves]
 
 
+def search(curves):
+    """A study of which a search took five rates to the end, one of them with three seeds, and left the others early."""
+    ends = {10.0**x: end for x, end in zip((-5.0, -4.5, -2.0, -1.5, -1.0), (1, 2, 6, 1, 2), strict=True)}
+    said = [(c, next((end for lr, end in ends.items() if abs(lr / c.lr - 1) < 0.01), 6)) for c in curves]
+    return [
+        c if end == 6 else made.paused(c, end) for c, end in said if c.seed == 0 or (end == 6 and 3e-4 < c.lr < 3e-3)
+    ]
+
+
 STUDIES = {
     "one seed": study(made.parabola, X, 1, 0.03, rng=1),
     "three seeds": study(made.parabola, X, 3, 0.05, 0.03, rng=2),
@@ -37,7 +46,12 @@ STUDIES = {
     "holes": [c for i, c in enumerate(study(made.parabola, X, 3, 0.05, rng=5)) if i % 5],
     "final values": study(made.parabola, X, 3, 0.05, rng=6, start=None),
     "errors known": study(made.parabola, X, 1, 0.01, rng=7, error=0.003),
+    "a search": search(study(made.parabola, X, 3, 0.05, rng=8)),
 }
+
+
+def judge(curves, **asked):
+    return made.judge(curves, searched=any(c.status == "paused" for c in curves), **asked)
 
 
 def shares(curves, top=1.0):

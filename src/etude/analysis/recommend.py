@@ -139,13 +139,15 @@ def _reached(case: Case) -> str:
 def _reason(case: Case, within: Sequence[float], edge: str | None) -> str:
     e, n = case.evidence[case.lr], len(case.tried)
     after = f" after {time_text(e.horizon, e.unit)}" if e.unit else ""
-    of = f"{n} rates"
-    if any(other.is_paused for other in case.evidence.values()):
-        of = f"{sum(other.n_scored > 0 for other in case.evidence.values())} rates trained to the end, of {n} tried"
+    whole = sum(other.n_scored > 0 for other in case.evidence.values())
+    any_paused = any(other.is_paused for other in case.evidence.values())
+    of = f"{whole} rates trained to the end, of {n} tried" if any_paused else f"{n} rates"
     how = f"the best of {of}" if e.is_top else f"the least expected regret of {of}"
+    if any_paused and whole == 1:
+        how = f"the only one of {n} rates that got to the end"
     barred = [lr for lr, other in case.evidence.items() if other.n_lost and other.gap < 0]
     if barred:
-        how += ", that lost no seed" if e.is_top and "," in of else " that lost no seed" if e.is_top else ""
+        how += f"{',' * any_paused} that lost no seed" if e.is_top else ""
     reason = f"{rate_text(case.lr)} reaches {_reached(case)}{after}, {how}"
     others = [lr for lr in within if lr != case.lr]
     if others:

@@ -371,11 +371,8 @@ def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
         for word in LOST
         if any(word in point.lost for point in data.points)
     ]
-    paused = {
-        p.lr: f"{float(f'{100 * p.paused:.1g}' if p.paused < 0.1 else f'{100 * p.paused:.2g}'):g} %"
-        for p in data.points
-        if p.paused is not None
-    }
+    shares = {p.lr: 100 * p.paused for p in data.points if p.paused is not None}
+    paused = {lr: f"{share:.0f} %" if share >= 1 else f"{share:.1g} %" for lr, share in shares.items()}
     if paused:
         rows.insert(0, shared.LostRow(label="paused", texts=paused, colours=colours, is_lost=False))
     top = shared.draw_lost(ax, rows, width) + 8.0
