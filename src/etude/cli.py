@@ -120,7 +120,7 @@ def find(
     lrs: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="Where to look; if not said, by the optimizer.")
     ] = None,
-    searcher: Annotated[str | None, typer.Option(help="Who decides: adaptive, or to compare grid, random, halving, optuna.")] = None,
+    searcher: Annotated[str | None, typer.Option(help="Who decides: adaptive; to compare: grid, random, halving, optuna.")] = None,
     seeds: Annotated[str | None, typer.Option(help="The seeds that may be used; ten if not said.")] = None,
     epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
     optimizer_options: OptimizerOptions = None, schedule: Schedule = None,
