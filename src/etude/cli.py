@@ -120,8 +120,11 @@ def find(
     lrs: Annotated[
         str | None, typer.Option(metavar="LOW..HIGH", help="Where to look; if not said, by the optimizer.")
     ] = None,
-    searcher: Annotated[str | None, typer.Option(help="Who decides: adaptive; to compare: grid, random, halving, optuna.")] = None,
+    searcher: Annotated[str | None, typer.Option(help="Who decides: adaptive, grid, random, halving or optuna.")] = None,
     seeds: Annotated[str | None, typer.Option(help="The seeds that may be used; ten if not said.")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Train Prodigy and schedule-free AdamW beside, to tell what tuning bought.")
+    ] = False,
     epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
     optimizer_options: OptimizerOptions = None, schedule: Schedule = None,
     schedule_options: ScheduleOptions = None, warmup: Warmup = None, holdout: Holdout = None,
@@ -142,7 +145,20 @@ def find(
 
     asked = None if budget is None and trials is None and cost is None else parse_budget(budget, trials, cost)
     made = _with_options(_read_study(study or "mnist", given), given)
-    _search(made, out, executor, workers, device, quiet, dry_run, budget=asked, lrs=lrs, seeds=seeds, searcher=searcher)
+    _search(
+        made,
+        out,
+        executor,
+        workers,
+        device,
+        quiet,
+        dry_run,
+        baselines,
+        budget=asked,
+        lrs=lrs,
+        seeds=seeds,
+        searcher=searcher,
+    )
 
 
 @app.command()
@@ -464,35 +480,61 @@ def _pairs(text: str, option: str) -> dict[str, Any]:
 
 
 def _search(
-    study: Study, out: Path | None, executor: str, workers: int | None, device: str, quiet: bool, dry_run: bool, **asked: Any
+    study: Study, out: Path | None, executor: str, workers: int | None, device: str, quiet: bool, dry_run: bool,
+    beside: bool = False, **asked: Any,
 ) -> None:  # fmt: skip
     from rich.console import Console
 
-    from etude import finding, runner
-    from etude.present.terminal import Progress
+    from etude import baselines, finding, runner
+    from etude.events import Estimated
+    from etude.present.terminal import Progress, baselines_line
     from etude.result import Result
     from etude.spec import script
 
     console = Console()
+    directory = runner.place(study, out)
+    if beside:
+        baselines.check(study, directory)
     try:
         with Progress(console, quiet and not dry_run) as progress, script.importable(study.source):
+
+            def tell(event: Any) -> None:
+                progress(event)
+                if beside and isinstance(event, Estimated) and not progress.quiet:
+                    trials = baselines.left(study, directory, event.search.seeds)
+                    console.print(baselines_line(event, trials), highlight=False, markup=False, soft_wrap=True)
+
             result = finding.find(
                 study,
-                out,
+                directory,
                 executor=executor,
                 workers=workers,
                 device=device,
-                on_event=progress,
+                on_event=tell,
                 dry_run=dry_run,
                 **asked,
             )
     except Interrupted:
         if not quiet:
-            so_far = Result.load(runner.place(study, out)).recommendation
+            so_far = Result.load(directory).recommendation
             console.print(f"So far: {so_far.conclusion}", highlight=False, markup=False, soft_wrap=True)
         raise
-    if result is not None:
-        _finish(console, result, quiet)
+    if result is None:
+        return
+    if beside:
+        assert result.search is not None
+        try:
+            for method in baselines.METHODS:
+                with Progress(console, quiet) as progress, script.importable(study.source):
+                    baselines.train(
+                        method, study, directory, result.search.search.seeds, executor=executor, workers=workers,
+                        device=device, on_event=progress,
+                    )  # fmt: skip
+        except EtudeError:
+            if not quiet:
+                _print_result(result)  # the search's answer is not lost
+            raise
+    _finish(console, result, quiet)
 
 
 def _carry_out(

@@ -512,6 +512,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values, format 1: what ``etude show --json`` prints."""
+        from etude import baselines
+
         dynamics = {(t["lr"], t["seed"]): t["dynamics"] for t in self.analysis["trials"]}
         judged = {t.id for t in self.judged}
         objective = {
@@ -549,6 +551,7 @@ class Result:
                 },
                 **{name: self.analysis[name] for name in READINGS},
                 "search": None if self.search is None else self.search.to_dict(),
+                "baselines": [vars(one) for one in baselines.read(self)],
                 "notes": list(self.notes),
                 "environment": self.stored.environments[-1] if self.stored.environments else {},
             }

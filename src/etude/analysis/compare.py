@@ -271,21 +271,21 @@ def _pair_sentence(
     if gap is None:
         return f"{run.name} against {first.name}: {reason}."
     if gap.interval is None:
-        size = _signed(gap.difference, gap.difference, scale)
+        size = signed(gap.difference, gap.difference, scale)
         return f"No difference told between {run.name} and {first.name}: {size}, but {reason}."
     low, high = gap.interval
     width = (high - low) / 2
     how = f"paired over {_count(gap.n_paired, 'seed')}" if gap.paired else (
         f"Welch, {len(_chosen(run))} and {_count(len(_chosen(first)), 'seed')}")  # fmt: skip
-    interval = f"95 %: {_signed(low, width, scale, unit=False)} to {_signed(high, width, scale)}; {how}"
-    size = _signed(abs(gap.difference), width, scale, plus=False)
+    interval = f"95 %: {signed(low, width, scale, unit=False)} to {signed(high, width, scale)}; {how}"
+    size = signed(abs(gap.difference), width, scale, plus=False)
     if outcome in ("better", "worse"):
         text = f"{run.name} is {outcome} than {first.name} by {size} ({interval})"
     elif outcome == "within the margin":
         text = (f"{run.name} and {first.name} differ by less than the margin of {scale.gap_text(margin or 0.0)}: "
-                f"{_signed(gap.difference, width, scale)} ({interval})")  # fmt: skip
+                f"{signed(gap.difference, width, scale)} ({interval})")  # fmt: skip
     else:
-        text = f"No difference told between {run.name} and {first.name}: {_signed(gap.difference, width, scale)} ({interval})"
+        text = f"No difference told between {run.name} and {first.name}: {signed(gap.difference, width, scale)} ({interval})"
     return f"{text}.{_caveat(run, first, outcome)}"
 
 
@@ -324,7 +324,7 @@ def _with_ends(sensitivity: tuple[float, float | None, float | None], scale: Sca
     return f"{scale.gap_text(value)} ({scale.gap_text(low).removesuffix(' points')} to {scale.gap_text(high)})"
 
 
-def _signed(value: float, width: float, scale: Scale, *, plus: bool = True, unit: bool = True) -> str:
+def signed(value: float, width: float, scale: Scale, *, plus: bool = True, unit: bool = True) -> str:
     """Write a difference to two digits of ``width``: ``+0.21 points``."""
     percent = scale.kind == "share"
     factor = 100.0 / scale.top if percent else 1.0

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from etude import baselines
 from etude.notation import duration, format_rate, rate_text, time_text
 from etude.result import Result
 from etude.spec.budget import GRID, GRID_TRIALS
@@ -263,6 +264,15 @@ def estimate_lines(event: Estimated) -> list[str]:
     return lines
 
 
+def baselines_line(event: Estimated, trials: float) -> str:
+    """Say what the baselines beside a search take, in ``trials`` of its horizon; their steps take longer than its own, a bit."""
+    names = " and ".join(method.name for method in baselines.METHODS)
+    if not trials:
+        return f"Beside it, {names} are trained already."
+    seconds = event.seconds / event.trials * trials
+    return f"Beside it, not of the budget: {names}, {trials:.3g} trials' worth of steps, about {duration(seconds)}."
+
+
 def _short(seconds: float) -> str:
     return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
 
@@ -313,6 +323,8 @@ def print_result(console: Console, result: Result) -> None:
     if result.search is not None:
         for line in search_lines(result.search):
             say(line)
+    for baseline in baselines.read(result):
+        say(baseline.sentence)
     unfinished = [t for t in result.stored.trials if t.status in UNFINISHED and not result.is_paused(t)]
     if unfinished and not (result.searched and result.complete):
         counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))

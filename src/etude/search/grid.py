@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etude.search import Decision, Request, Standing, rungs, spacing
+from etude.spec.budget import GRID_RATES, GRID_SEEDS
 from etude.spec.study import Study
 from etude.spec.trial import Trial
 
@@ -41,8 +42,8 @@ class Full:
 
     low: float
     high: float
-    rates: int = 13
-    seeds: int = 3
+    rates: int = GRID_RATES
+    seeds: int = GRID_SEEDS
 
     def ask(self, study: Study, results: Mapping[Trial, Standing], budget: float | None) -> Decision:
         """See `etude.search.Searcher`."""
