@@ -18,6 +18,7 @@ from torch import nn
 import etude
 from etude import carrying, events, finding, runner, store, watching
 from etude.errors import SpecError, TrainingError
+from etude.search import Decision, Request
 from etude.spec.budget import Budget
 from etude.spec.trial import Trial
 
@@ -352,18 +353,51 @@ def test_a_trial_that_takes_too_much_memory_is_stopped_and_told(tmp_path, tiny_t
     assert result.recommendation.lr < min(t.lr for t in failed)
 
 
-def test_a_limit_of_time_is_kept_and_what_is_unfinished_can_go_on(tmp_path):
-    study = etude.Study.default("digits").replace(epochs=400)
+class Endless:
+    """Asks for two more rates, whatever the budget."""
+
+    def ask(self, study, results, budget):
+        del budget
+        rates = [1e-6 * (len(results) + i) for i in (1, 2)]
+        return Decision(
+            requests=tuple(Request(trial=study.trial(lr, 0, study.epochs), epochs=study.epochs) for lr in rates),
+            why="two more",
+        )
+
+
+@pytest.mark.usefixtures("whole_search")  # by which all is imported
+def test_a_limit_of_time_is_kept_and_what_is_unfinished_can_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(finding, "FEWEST_TRIALS", 1e-3)
+    monkeypatch.setattr(finding.named, "make", lambda *_: Endless())
+    study = BOWL.replace(epochs=100_000)
+    seen = []
     began = time.monotonic()
-    result = study.find(tmp_path / "run", budget=Budget(kind="wall", amount=12.0), executor="inline")
-    took_s = time.monotonic() - began
-    assert 10.0 < took_s < 13.2
+    result = study.find(tmp_path / "run", budget="10s", executor="inline", on_event=seen.append)
+    assert 8.0 < time.monotonic() - began < 20.0, "within a tenth, where the machine has nothing else to do"
     assert result.search.ended == finding.OUT_OF_TIME
     assert result.complete
-    assert 10.0 < result.stored.searched_s < 13.2
-    assert sum(t.step for t in result.stored.trials) > 0
-    with pytest.raises(SpecError, match="budget"):
-        study.find(tmp_path / "run", budget="0.1s", executor="inline")
+    assert 8.0 < result.stored.searched_s < 20.0
+    steps = sum(t.step for t in result.stored.trials)
+    seen, again = told(study, tmp_path / "run", budget="10s")
+    assert not [event for event in seen if isinstance(event, events.Advanced)], "all calls together have the time"
+    seen, again = told(study, tmp_path / "run", budget="30s")
+    assert sum(t.step for t in again.stored.trials) > steps
+
+
+@pytest.mark.usefixtures("whole_search")
+def test_what_a_searcher_asks_beyond_the_budget_is_not_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(finding.named, "make", lambda *_: Endless())
+    _, result = told(BOWL, tmp_path / "run", trials=5)
+    assert result.search.trials == 5
+    assert [len(of.requests) for of in result.search.stored.decisions] == [2, 2, 1, 0]
+    assert result.search.ended == "the budget is spent (--trials 5)"
+
+
+def test_a_limit_of_time_leaves_a_little_for_judging_and_gives_up_what_is_late():
+    for seconds in (30.0, 1200.0, 36_000.0):
+        ends, lost = finding._limits(Budget(kind="wall", amount=seconds), 100.0, None)
+        assert 100 + 0.9 * seconds < ends < 100 + seconds < lost < 100 + 1.1 * seconds
+    assert finding._limits(Budget(kind="cost", amount=0.25), 100.0, None) == (float("inf"), float("inf"))
 
 
 def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
@@ -410,7 +444,7 @@ def test_when_the_first_trials_all_fail_alike_the_search_stops(tmp_path, tiny_ta
     class Late(nn.Linear):  # survives the rehearsal, then never works
         def forward(self, x):
             calls.append(1)
-            if len(calls) > 12:
+            if len(calls) > 20:
                 raise RuntimeError("the moon is full")
             return super().forward(x)
 

@@ -255,7 +255,7 @@ def test_when_the_first_trials_all_fail_alike_the_study_stops(tmp_path, tiny_tas
     class Late(nn.Linear):  # survives the rehearsal, then never works
         def forward(self, x):
             calls.append(1)
-            if len(calls) > 12:
+            if len(calls) > 20:
                 raise RuntimeError("the moon is full")
             return super().forward(x)
 
@@ -263,7 +263,7 @@ def test_when_the_first_trials_all_fail_alike_the_study_stops(tmp_path, tiny_tas
     study = etude.Study(task=task, lrs="1e-4..1e-1/9", epochs=50)
     with pytest.raises(etude.errors.TrainingError, match=r"the first 2 trials all failed alike.*the moon is full"):
         study.run(tmp_path / "run", executor="inline")
-    assert len(calls) < 40
+    assert len(calls) < 50
     assert {t.status for t in store.read(tmp_path / "run").trials} == {"failed", "pending"}
 
 

@@ -96,7 +96,7 @@ def find(
         worth = float("inf") if trials is None else trials * search.epochs
         prepared = prepare(study, directory, executor, workers, device, "study", worth)
         pace = _pace(prepared)
-        on_event(_estimate(prepared, search, pace))
+        on_event(_estimate(prepared, search, pace, time.monotonic() - began_s))
         if dry_run:
             return None
         carrying = open_.enter_context(started(prepared, executor))
@@ -176,13 +176,13 @@ def _pace(prepared: Prepared) -> Pace:
     )  # fmt: skip
 
 
-def _estimate(prepared: Prepared, search: Search, pace: Pace) -> Estimated:
-    """Say what the budget buys. Raises `SpecError` where that is less than two trials."""
+def _estimate(prepared: Prepared, search: Search, pace: Pace, prepared_s: float) -> Estimated:
+    """Say what the budget buys, preparing taken off. Raises `SpecError` where that is less than two trials."""
     budget, workers = search.budget, min(prepared.plan.workers, plan.cores())
     trial_s = pace.epoch_s * search.epochs / workers  # of one of many
-    trials = budget.trials if budget.trials is not None else budget.amount / trial_s
+    trials = budget.trials if budget.trials is not None else max(0.0, budget.amount - prepared_s) / trial_s
     if trials < FEWEST_TRIALS:
-        needed = budget.of_trials(FEWEST_TRIALS, trial_s)
+        needed = budget.of_trials(FEWEST_TRIALS, trial_s + prepared_s / FEWEST_TRIALS)
         raise SpecError(
             f"budget: expected what buys {FEWEST_TRIALS} trials at least, got {budget}, which buys {trials:.2g}: a trial of "
             f"{search.epochs:g} epochs takes about {duration(pace.epoch_s * search.epochs)}; give {needed} or more, or fewer "

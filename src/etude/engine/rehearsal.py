@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from etude.tasks.tree import Tree
 
 CUT = 2  # the steps before and after the cut
 EVALUATED_S = 1.0
+TIMED_S, TIMED = 0.3, 5  # how long, and how many, steps are timed: the first ones of a process are slow
 NO_VARIANCE = "more than 1 value per channel"  # torch's words
 
 
@@ -170,6 +172,7 @@ def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
                 "loss keeps state outside parameters and buffers (register it as a buffer), or an optimizer of one's own "
                 "outside its state_dict"
             )
+        step_s = _timed(session, batches[-1], step_s)
         evaluation_s, recorded = _evaluate_a_batch(session, session.val, "val_")
         if setup.task.test is not None:
             _evaluate_a_batch(session, setup.task.test.to(session.device), "test_")
@@ -181,6 +184,14 @@ def rehearse(setup: Setup, trial: Trial, batches: list[Tree]) -> Rehearsal:
         checkpoint_bytes=len(checkpoint),
         recorded=frozenset({*recorded, *(f"train_{name}" for name in session.recorded)}),
     )
+
+
+def _timed(session: Session, batch: Tree, step_s: float) -> float:
+    """Return the median seconds of a step, ``step_s`` among them."""
+    seen = [step_s]
+    while sum(seen) < TIMED_S and len(seen) < TIMED:
+        seen.append(session.rehearse([batch]))
+    return statistics.median(seen)
 
 
 def _check_last_batch(setup: Setup, trial: Trial, batch: Tree) -> None:
@@ -212,6 +223,7 @@ def _evaluate_a_batch(session: Session, data: Data, prefix: str) -> tuple[float,
 
     Then as many as a second allows, since the later ones may be unlike the first.
     """
+    session.evaluate(data, prefix, batches=1)  # the first one is slow
     began = time.perf_counter()
     session.evaluate(data, prefix, batches=1)
     seconds = time.perf_counter() - began
