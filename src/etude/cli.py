@@ -109,6 +109,38 @@ def run(
     _carry_out(made, out, executor, workers, device, quiet, dry_run)
 
 
+@app.command("range-test")
+def range_test(
+    study: StudyArgument = None,
+    lrs: Annotated[
+        str, typer.Option(metavar="LOW..HIGH", help="Where the rate begins and ends.")
+    ] = "1e-7..10",
+    seeds: Seeds = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps for each seed; 100 if not said, or a quarter of the horizon's.")
+    ] = None,
+    begun: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Begin at this run's checkpoints of the rate --lr.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="The rate of the trials to begin from, with --from.")] = None,
+    epochs: Epochs = None, batch_size: BatchSize = None, optimizer: Optimizer = None,
+    optimizer_options: OptimizerOptions = None, schedule: Schedule = None, schedule_options: ScheduleOptions = None,
+    warmup: Warmup = None, holdout: Holdout = None, task_options: TaskOptions = None, weight_decay: WeightDecay = None,
+    accumulate: Accumulate = None, clip_norm: ClipNorm = None, precision: Precision = None, device: Device = "auto",
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the range test as JSON.")] = False,
+) -> None:  # fmt: skip
+    """Raise the rate step by step until all is lost: what every known rule picks, and which rates are worth a look."""
+    given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+    given = {name: value for name, value in given.items() if name not in ("lrs", "seeds")}  # they are the test's own
+    if (begun is None) != (lr is None):
+        raise SpecError("range-test: --from RUN and --lr RATE go together: they name the trials to begin from")
+    if begun is not None and out is not None:
+        raise SpecError("range-test: with --from the test is kept in that run; leave --out out")
+    made = _read_study(study or "mnist", given) if begun is None else _begun_study(begun, study, lr)
+    _tell_range_test(_with_options(made, given), begun or out, lrs, seeds, steps, lr, device, as_json)
+
+
 @app.command()
 def find(
     study: StudyArgument = None,
@@ -217,7 +249,7 @@ def show(
 @app.command()
 def plot(
     run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves, rates or schedule.")] = "curves",
+    figure: Annotated[str, typer.Option(help="Which figure: curves, rates, schedule or range-test.")] = "curves",
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
     objective: ObjectiveOption = None,
@@ -333,7 +365,7 @@ def list_runs(
             continue
         study = stored.study
         what = f"{study['task']}, {study['recipe']['optimizer']}" if study["recipe"] else f"{study['name']}, own loop"
-        print(f"{directory}  {what}, {len(study['lrs'])} rates, {trial_rows(stored.trials)}")
+        print(f"{directory}  {what}, {len(study['lrs'])} rates, {trial_rows(stored.trials) or 'no trials'}")
 
 
 @app.command()
@@ -417,6 +449,49 @@ def _read_study(text: str, given: dict[str, Any]) -> Study:
     raise SpecError(
         f"study: expected a built-in task ({', '.join(tasks.BUILT_IN)}) or a file that ends in .py or .toml, got {text!r}{said}"
     )
+
+
+def _begun_study(directory: Path, file: str | None, lr: float | None) -> Study:
+    """Make the study of a run anew; ``file`` has its task where that is the user's own code."""
+    from dataclasses import fields
+
+    from etude.result import Result
+    from etude.spec.study import Study
+
+    stored = Result.load(directory)
+    known = {field.name for field in fields(Study)}
+    table = {name: value for name, value in stored.study.items() if name in known} | {"epochs": stored.horizon}
+    if file is not None:
+        table |= _task_of(file, stored)
+    elif stored.is_own_loop or not stored.is_known_by_name:
+        command = shlex.join(["etude", "range-test", "FILE", "--from", str(directory), "--lr", f"{lr:g}"])
+        raise SpecError(f"{directory}: its task or recipe is Python code of your own; name its file: {command}")
+    return Study(**table)
+
+
+def _tell_range_test(
+    study: Study, out: Path | None, lrs: str, seeds: str | None, steps: int | None, lr: float | None, device: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from rich.console import Console
+
+    from etude.present import figures
+    from etude.present.terminal import print_range_test
+    from etude.result import Result
+    from etude.store import FIGURES, plain
+
+    def on_begin(n_seeds: int, n_steps: int) -> None:
+        if not as_json:
+            print(f"etude: range test of {study.name}, {n_seeds} seed{'s' * (n_seeds != 1)} × {n_steps} steps, {lrs}")
+
+    directory = out or Path("runs") / study.name
+    made = study.range_test(directory, lrs=lrs, seeds=seeds, steps=steps, from_lr=lr, device=device, on_begin=on_begin)
+    picture = figures.save(Result.load(directory), "range-test", directory / FIGURES / "range-test.png")
+    if as_json:
+        print(json.dumps(plain(made.to_dict()), indent=1, allow_nan=False))
+        return
+    print_range_test(Console(), made)
+    print(f"Picture: {picture}")
 
 
 def _task_of(file: str, stored: Result) -> dict[str, Any]:

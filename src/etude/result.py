@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from etude.analysis.ranging import RangeTest
     from etude.columns import Columns
     from etude.importers import Imported
     from etude.spec.objective import Objective
@@ -326,6 +327,13 @@ class Result:
         return trial.diverged / self.steps_per_epoch
 
     @cached_property
+    def range_test(self) -> RangeTest | None:
+        """The last range test of the run, None where there was none."""
+        from etude.analysis.ranging import RangeTest
+
+        return None if self.stored.range_test is None else RangeTest.from_dict(self.stored.range_test)
+
+    @cached_property
     def recommendation(self) -> Recommended:
         """The answer."""
         made = self.analysis["recommendation"]
@@ -505,7 +513,8 @@ class Result:
         return found[0]
 
     def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
-        """Draw a figure, ``curves``, ``rates`` or ``schedule``, on Matplotlib axes (``curves`` takes two) and return them."""
+        """Draw a figure on Matplotlib axes (``curves`` takes two) and return them: ``curves``, ``rates``, ``schedule``,
+        ``range-test``."""
         from etude.present import figures
 
         return figures.plot(self, figure, ax)

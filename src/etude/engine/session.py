@@ -228,6 +228,20 @@ class Session:
                 self._train_step(iter([batch]), records, count=1)
         return time.perf_counter() - began
 
+    def losses(self, most: int, stop: Callable[[list[float]], bool]) -> list[float]:
+        """Train up to ``most`` steps as `run` does, but evaluate nothing, and return the loss of each.
+
+        Ends earlier when the loss stops being finite, or when ``stop`` says so of the losses so far. The session is thrown
+        away: what an evaluation would have cost a short test is not spent.
+        """
+        records = _Records()
+        with caller_undisturbed(self.device):
+            self._to_train()
+            batches = self._batches()
+            while len(records.loss) < most and self.diverged is None and not stop(records.loss):
+                self._train_step(batches, records)
+        return records.loss
+
     def evaluate(
         self, data: Data, prefix: str, batches: int | None = None, seconds: float = math.inf
     ) -> tuple[dict[str, float], dict[str, float]]:

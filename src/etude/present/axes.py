@@ -183,6 +183,8 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
 
     The texts lie where there is room, else they stand upright, else they are left out.
     """
+    if not rows:
+        return 0.0  # nor need there be an axis of rates
     bottom = 5.0
     figure: Any = ax.figure
     left, right = (math.log10(x) for x in ax.get_xlim())
@@ -211,7 +213,7 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
             ha="right", va="bottom", fontsize=9, color=row.label_colour, annotation_clip=False,
         )  # fmt: skip
         bottom += 17.0 + ((6.0 * longest if upright else 10.0) if told else 0.0)
-    return bottom if rows else 0.0
+    return bottom
 
 
 def draw_heading(ax: Axes, title: str, note: str, top: float, width: float) -> None:

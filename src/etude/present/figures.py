@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from etude.comparison import Comparison
 from etude.errors import DiskError, SpecError, nearest
-from etude.present import curves, overlay, response, schedule
+from etude.present import curves, overlay, ranging, response, schedule
 from etude.result import Result
 
 FORMATS = ("png", "svg", "pdf")
@@ -30,6 +30,7 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[flo
     "curves": (curves.draw, 2, (11.0, 4.0)),  # drawn by, panels, inches
     "rates": (response.draw, 1, (9.0, 5.0)),
     "schedule": (schedule.draw, 1, (8.0, 4.5)),
+    "range-test": (ranging.draw, 1, (9.0, 6.0)),
 }
 OVERLAY = (9.5, 5.0)  # inches, of a comparison
 
@@ -95,8 +96,9 @@ def _save(path: Path, panels: int, size: tuple[float, float], drawn_by: Callable
 
 
 def names(result: Result) -> list[str]:
-    """Return the figures that a result has; curves from elsewhere have no schedule."""
-    return [name for name in FIGURES if name != "schedule" or schedule.applies(result)]
+    """Return the figures that a result has; curves from elsewhere have no schedule, and few runs a range test."""
+    without = {"schedule": schedule.applies, "range-test": ranging.applies}
+    return [name for name in FIGURES if name not in without or without[name](result)]
 
 
 def _known(figure: str, result: Result) -> tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]:
@@ -107,4 +109,6 @@ def _known(figure: str, result: Result) -> tuple[Callable[[Sequence[Any], Result
             "plot: figure 'schedule' needs the recipe of a run that etude trained, got curves without one; "
             "draw 'curves' or 'rates'"
         )
+    if figure == "range-test" and not ranging.applies(result):
+        raise SpecError("plot: figure 'range-test' needs a run that holds a range test; make one with etude range-test")
     return FIGURES[figure]

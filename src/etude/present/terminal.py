@@ -24,6 +24,7 @@ from etude.store import UNFINISHED, StoredTrial
 
 if TYPE_CHECKING:
     from etude.analysis.compare import RunReading
+    from etude.analysis.ranging import RangeTest
     from etude.analysis.scale import Scale
     from etude.comparison import Comparison
     from etude.events import Estimated, Event
@@ -504,6 +505,34 @@ def _run_row(run: RunReading, scale: Scale) -> tuple[str, ...]:
     plateau = "" if run.plateau_decades is None else f"{run.plateau_decades:.1f} dec"
     rate = "none" if run.lr is None else rate_text(run.lr)
     return run.name, rate, level, str(run.n_seeds), interval, plateau, sensitivity
+
+
+def print_range_test(console: Console, test: RangeTest) -> None:
+    """Print what every rule picks, with its spread over seeds, the bracket, the cost, and what such a test cannot tell."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("rule")
+    for heading in ("pick", "decades", "lowest", "highest"):
+        table.add_column(heading, justify="right")
+    for pick in test.picks:
+        if pick.lr is None:
+            table.add_row(pick.rule, "–", "", "", "", style="dim")
+            continue
+        ends = (rate_text(pick.low or pick.lr), rate_text(pick.high or pick.lr))
+        table.add_row(pick.rule, rate_text(pick.lr), "–" if pick.spread is None else f"{pick.spread:.2f}", *ends)
+    console.print(table)
+    seeds, silent = len(test.seeds), [pick for pick in test.picks if pick.lr is None]
+    over = f"the median over {seeds} seeds, and how far these lie apart" if seeds > 1 else "of one seed"
+    lines = [f"Picks: {over}."]
+    lines += [f"No pick from {', '.join(pick.rule for pick in silent)}: {silent[0].reason}."] if silent else []
+    found = test.bracket
+    if found.low is None or found.high is None:
+        lines.append(f"No bracket: {found.reason}.")
+    else:
+        lines.append(f"Bracket: {rate_text(found.low)} to {rate_text(found.high)}; {found.reason}.")
+    lines.append(f"Spent: {test.steps:,} steps, {test.share:.2g} trials to the horizon, {duration(test.wall_s)}.")
+    lines.append(test.caution)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def _part(part: dict[str, Any]) -> tuple[str, str]:

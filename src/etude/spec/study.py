@@ -23,6 +23,7 @@ from etude.spec.value import number, value
 from etude.tasks.task import Task
 
 if TYPE_CHECKING:
+    from etude.analysis.ranging import RangeTest
     from etude.loop import LiveTrial
     from etude.result import Result
 
@@ -373,6 +374,35 @@ class Study:
         from etude import loop
 
         return loop.missing(self, directory, steps_per_epoch)
+
+    def range_test(
+        self, directory: str | Path | None = None, *, lrs: object = None, seeds: object = None,
+        steps: int | None = None, from_lr: float | None = None, device: str = "auto",
+        on_begin: Callable[[int, int], None] | None = None,
+    ) -> RangeTest:  # fmt: skip
+        """Make a range test and keep it in the run directory (``runs/NAME``), beside its trials: no trial, and no verdict's.
+
+        The rate rises from step to step through ``lrs`` (``"1e-7..10"``), for each of the ``seeds`` (3), on the batches
+        that the seed's trials see; without the recipe's schedule and warmup. ``steps`` for each seed are 100, but at most a
+        quarter of the horizon's. With ``from_lr`` the tests begin at the checkpoints of the directory's trials at that rate.
+        ``on_begin`` is told how many seeds and steps there will be. Nothing of the caller's is changed.
+
+        Raises `SpecError` for an optimizer that finds its own rate and for checkpoints that there are not, `MismatchError`
+        when the directory holds another study, `TrainingError` when the task's code raises.
+        """
+        if self.task is None:
+            self.make_task()  # says so, before torch is imported
+        from etude import ranging
+        from etude.spec import script
+
+        if script.running():
+            raise SpecError(
+                'study.range_test: it is called while etude reads the file; put it under if __name__ == "__main__":'
+            )
+        with script.importable(self.source):
+            return ranging.range_test(
+                self, directory, lrs=lrs, seeds=seeds, steps=steps, from_lr=from_lr, device=device, on_begin=on_begin
+            )
 
     def result(self, directory: str | Path | None = None) -> Result:
         """Read what the run directory (``runs/NAME``) holds by now, by this study's objective; nothing is trained."""
