@@ -47,13 +47,13 @@ def row(task: str, optimizer: str, study: etude.Study, grid: etude.Result) -> No
     ]
     tests = [test for test in made if isinstance(test, RangeTest)]
     found = [(test.bracket.low or RANGE[0], test.bracket.high or RANGE[1]) for test in tests]
-    holds = [sum(low <= lr <= high for lr in (best,) for low, high in found),
-             sum(low <= good[0] and good[1] <= high for low, high in found)]  # fmt: skip
+    holds = sum(low <= best <= high for low, high in found)
+    holds_good = sum(low <= good[0] and good[1] <= high for low, high in found)
     left = sum(math.log10(high / low) for low, high in found) / len(found)
     words = "; ".join(f"{rate_text(low)} to {rate_text(high)}" for low, high in found)
     print(
         f"| {task}, {optimizer} | {rate_text(best)} ({rate_text(good[0])} to {rate_text(good[1])}) | {words} | "
-        f"{len(tests[0].seeds)} × {len(tests[0].lrs)} | {holds[0]}/{SETS}, {holds[1]}/{SETS} | {left:.1f} |",
+        f"{len(tests[0].seeds)} × {len(tests[0].lrs)} | {holds}/{SETS}, {holds_good}/{SETS} | {left:.1f} |",
         flush=True,
     )
 
@@ -64,7 +64,7 @@ def answer(grid: etude.Result) -> tuple[float, tuple[float, float]]:
     scores = grid.trials.dropna(subset="score").groupby("lr")["score"]
     mean, sd = sign * scores.mean(), scores.std()
     mean = mean[scores.count() == scores.count().max()]
-    best = float(mean.idxmin())
+    best = float(str(mean.idxmin()))
     good = mean[mean <= mean.min() + sd[best]].index
     return best, (float(good.min()), float(good.max()))
 

@@ -88,7 +88,8 @@ def smooth(lrs: Floats, loss: Floats) -> Floats:
     near = np.abs(distance) <= width
     low = np.where(near, loss, np.inf).min(1)
     high = np.where(near, loss, -np.inf).max(1)
-    return np.clip(mean - covariance / variance * offset, low, high)
+    fitted: Floats = np.clip(mean - covariance / variance * offset, low, high)
+    return fitted
 
 
 def steepest(lrs: Floats, loss: Floats, of: int) -> float | None:
@@ -139,13 +140,22 @@ def valley(lrs: Floats, loss: Floats, of: int) -> float | None:
     x, y = _fastai(lrs, loss, of)
     if len(y) < 3:
         return None
+    start, end = longest_fall(y)
+    third = (end - start) / 3
+    return _at(x, start + int(third) + int(third / 2))
+
+
+def longest_fall(y: Floats) -> tuple[int, int]:
+    """Return where the longest run of falling values ends, and that many places before; other values may lie between.
+
+    The first of equally long ones; (0, 0) where nothing falls. fastai takes the run's length for its way, so what is
+    returned first may be −1.
+    """
     length = np.ones(len(y), int)
     for i in range(1, len(y)):
         length[i] = 1 + max(length[:i][y[:i] > y[i]], default=0)
     end = int(length.argmax())
-    start = end - int(length[end])
-    third = (end - start) / 3
-    return _at(x, start + int(third) + int(third / 2))
+    return (end - int(length[end]), end) if end else (0, 0)
 
 
 def slide(lrs: Floats, loss: Floats, of: int) -> float | None:

@@ -15,10 +15,12 @@ import numpy as np
 
 from etude.analysis.picks import Pick, picks, smooth
 from etude.analysis.values import Floats
+from etude.notation import format_rate
 
 STARTS = 0.1  # the first tenth of the steps says what the loss begins with, and how far it scatters from batch to batch
 MOVED = 0.1  # of the whole fall: where the loss has begun to move, and above which on the way back all is lost
 SEEN = 2.0  # times the scatter of the mean over seeds: a fall less deep is not told from it
+ROUNDING = 1e-4  # of the loss: what float32 computes differently from step to step is no fall
 MARGIN = 0.5  # decades, at both ends
 
 
@@ -135,7 +137,7 @@ def bracket(lrs: Floats, losses: Sequence[Floats], *, steps: int) -> Bracket:
     if moves is None and explodes is None:
         return Bracket(
             low=None, high=None, moves=None, explodes=None, exploded=exploded,
-            reason=f"the loss neither falls nor explodes from {low:.3g} to {high:.3g}: nothing can be told",
+            reason=f"the loss neither falls nor explodes from {_text(low)} to {_text(high)}: nothing can be told",
         )  # fmt: skip
     said = []
     if moves is None:
@@ -144,17 +146,21 @@ def bracket(lrs: Floats, losses: Sequence[Floats], *, steps: int) -> Bracket:
     else:
         e_fold = (len(lrs) - 1) / math.log(high / low)
         bottom = max(low, moves / math.sqrt(max(1.0, steps / e_fold)) / 10**MARGIN)
-        said.append(f"the loss begins to fall at {moves:.2g}")
+        said.append(f"the loss begins to fall at {_text(moves)}")
     if explodes is None:
         top = high
         said.append("does not explode on most seeds, so the highest rate stays")
     else:
         top = min(high, explodes * 10**MARGIN)
-        said.append(f"all of it is lost again at {explodes:.2g}")
+        said.append(f"all of it is lost again at {_text(explodes)}")
     return Bracket(
         low=float(f"{bottom:.2g}"), high=float(f"{top:.2g}"), moves=moves, explodes=explodes, exploded=exploded,
         reason=" and ".join(said) if len(said) < 3 else "; ".join(said),
     )  # fmt: skip
+
+
+def _text(lr: float) -> str:
+    return format_rate(float(f"{lr:.2g}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +191,10 @@ class _Curve:
         if not len(self.smoothed):
             return float(self.lrs[0])
         least = int(self.smoothed.argmin())
-        lost = self.start - MOVED * (self.start - self.smoothed[least])
+        fall = self.start - float(self.smoothed[least])
+        # Where there is no fall to lose, the loss has to rise further than it scatters.
+        seen = max(SEEN * self.scatter, ROUNDING * abs(self.start))
+        lost = self.start - MOVED * fall if fall > seen else self.start + 2 * seen
         back = np.flatnonzero(self.smoothed[least + 1 :] > lost)
         if len(back):
             return float(self.lrs[least + 1 + back[0]])
@@ -202,7 +211,7 @@ def _moves(lrs: Floats, curves: Sequence[_Curve]) -> float | None:
     scatter = math.sqrt(float(np.mean([curve.scatter**2 for curve in curves])) / len(curves))
     least = int(mean.argmin())
     fall = start - float(mean[least])
-    if fall <= SEEN * scatter:
+    if fall <= max(SEEN * scatter, ROUNDING * abs(start)):
         return None
     still = np.flatnonzero(mean[: least + 1] > start - MOVED * fall)
     return float(lrs[still[-1]]) if len(still) else float(lrs[0])

@@ -117,6 +117,8 @@ def _curves(ax: Axes, data: RangeFigure) -> None:
     shared.draw_frame(ax)
     shared.draw_rate_axis(ax, data.lrs)
     shared.draw_metric_axis(ax, data.axis)
+    if not data.axis.logarithmic:
+        ax.ticklabel_format(axis="y", useOffset=False)
     ax.tick_params(labelbottom=False)
     ax.set_xlabel("")
     ax.set_ylabel("training loss", color=palette.INK)
@@ -132,8 +134,8 @@ def _curves(ax: Axes, data: RangeFigure) -> None:
     if data.bracket.low is not None and data.bracket.high is not None:
         ax.annotate(
             f"bracket {rate_text(data.bracket.low)} to {rate_text(data.bracket.high)}",
-            xy=(math.sqrt(data.bracket.low * data.bracket.high), 0.0), xycoords=ax.get_xaxis_transform(),
-            xytext=(0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=9, color=palette.INK,
+            xy=(math.sqrt(data.bracket.low * data.bracket.high), 1.0), xycoords=ax.get_xaxis_transform(),
+            xytext=(0, -5), textcoords="offset points", ha="center", va="top", fontsize=9, color=palette.INK,
             path_effects=shared.HALO, zorder=6,
         )  # fmt: skip
     marks = ((data.bracket.moves, "begins to fall", "right"), (data.bracket.explodes, "all is lost again", "left"))
