@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import matplotlib
 import pytest
@@ -125,6 +126,15 @@ def test_a_search_gets_a_bracket_for_a_small_part_of_its_budget():
     assert "10 is what it may cost" in bracket(setup, study.replace(epochs=2), 1e-6, 1.0, (0,))
     prodigy = Setup(task=setup.task, recipe=etude.Recipe(optimizer="prodigy"))
     assert "finds its own rate" in bracket(prodigy, study, 1e-6, 1.0, (0,))
+
+
+def test_a_search_looks_first_where_the_test_of_its_directory_says(tmp_path):
+    study = Study.default("quadratic").replace(epochs=40)
+    found = study.range_test(tmp_path / "run", steps=50).bracket
+    study.find(tmp_path / "run", trials=3, lrs=(1e-9, 1e6), executor="inline")
+    first = store.read(tmp_path / "run").decisions[0].requests
+    assert min(one["lr"] for one in first) >= 10 ** math.floor(math.log10(found.low))
+    assert max(one["lr"] for one in first) <= 10 ** math.ceil(math.log10(found.high))
 
 
 def test_the_figure_is_drawn_on_any_axes_and_refused_where_there_is_no_test(bowl_run, tmp_path):

@@ -453,14 +453,11 @@ def _read_study(text: str, given: dict[str, Any]) -> Study:
 
 def _begun_study(directory: Path, file: str | None, lr: float | None) -> Study:
     """Make the study of a run anew; ``file`` has its task where that is the user's own code."""
-    from dataclasses import fields
-
     from etude.result import Result
     from etude.spec.study import Study
 
     stored = Result.load(directory)
-    known = {field.name for field in fields(Study)}
-    table = {name: value for name, value in stored.study.items() if name in known} | {"epochs": stored.horizon}
+    table = {**stored.fields, "epochs": stored.horizon}
     if file is not None:
         table |= _task_of(file, stored)
     elif stored.is_own_loop or not stored.is_known_by_name:

@@ -137,9 +137,9 @@ def find(
 def bracket_of(prepared: Prepared, search: Search) -> tuple[float, float] | None:
     """Return the rates between which the search looks first: what a stored range test says, within the search's range."""
     test = None if prepared.stored is None else prepared.stored.range_test
-    if test is None or not test.get("bracket"):
+    if test is None or test["bracket"]["low"] is None:
         return None
-    low, high = max(search.low, test["bracket"][0]), min(search.high, test["bracket"][1])
+    low, high = max(search.low, test["bracket"]["low"]), min(search.high, test["bracket"]["high"])
     return (low, high) if low < high else None
 
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etude import store
 from etude.analysis import ranging as reading
@@ -60,7 +60,7 @@ def range_test(
             on_begin(len(wanted), count)
         made = _carried(setup, low, high, count, wanted, horizon_step, checkpoints, from_lr)
         writer.begin(
-            {**study.to_dict(), **prepared.samples()} if stored is None else stored.study,
+            _written(study, setup) if stored is None else stored.study,
             prepared.identity,
             prepared.environment(),
             prepared.seeds,
@@ -92,6 +92,11 @@ def bracket(
         return f"a range test takes {fewest} steps or more, and {most} is what it may cost here"
     steps = min(most // count, max(fewest, math.ceil(FINE * decades) + 1))
     return _carried(setup, low, high, steps, tuple(seeds[:count]), horizon_step)
+
+
+def _written(study: Study, setup: Setup) -> dict[str, Any]:
+    """Return the study for a directory of its own, with what the store needs to draw a schedule of the caller's own."""
+    return {**study.to_dict(), **study.recipe.samples(setup.steps_per_epoch, setup.steps(study.epochs))}
 
 
 def _carried(
