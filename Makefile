@@ -33,6 +33,7 @@ validate: .venv/dev .venv/peers  ## the experiments behind the verdicts; hours t
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/sweeps.py  # reads $$ETUDE_SWEEPS; says so and ends without it
+	$(BIN)/python benchmarks/pauses.py
 	$(BIN)/python benchmarks/stability.py
 
 docs: .venv/docs  ## the documentation as a site, strict about links

@@ -51,6 +51,7 @@ STUDIES = {
 
 
 def judge(curves, **asked):
+    curves = list(curves)
     return made.judge(curves, searched=any(c.status == "paused" for c in curves), **asked)
 
 
