@@ -12,15 +12,16 @@ rate, or between rates that noise does not tell apart, which get seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from etude.analysis.answer import Answer
+from etude.analysis.values import Floats
 from etude.notation import rate_text, rounded
 from etude.search import Decision, Request, Standing
-from etude.search.seen import FIRST, SAME, SECOND, Seen
+from etude.search.seen import FIRST, SECOND, Seen
 from etude.spec.study import Study
 from etude.spec.trial import Trial
 
@@ -28,7 +29,9 @@ COARSE, MEDIUM = 1.0, 0.5  # decades between the rates of the first rung and of 
 GAP = 0.3  # decades: a gap beside the best rate that is wider gets a rate, however smooth the curve looks
 NEAR = 0.12  # decades: so near to a tried rate another one is not worth a run
 SETTLED = 0.95  # chance that the pick is within δ of the best at which the search ends
-BATCH = 2  # refining runs at a time
+BATCH = 2  # gaps that get a rate at a time
+WORTH = 0.25  # of what the best gap has to gain: so much must another have to get a rate, too
+SPENT = "the budget does not carry another trial to the horizon"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,68 +48,96 @@ class Want:
 class Adaptive:
     """Searches from ``low`` to ``high``; ``bracket``, from a range test, is where it looks first.
 
-    ``steps_per_epoch`` relates a schedule to epochs.
+    ``steps_per_epoch`` relates a schedule to epochs, and rungs to whole steps. ``workers`` trials share a budget of time, so
+    that one of them gets no more than its part; a budget of steps one trial may have alone.
     """
 
     low: float
     high: float
     bracket: tuple[float, float] | None = None
     steps_per_epoch: int = 100
+    workers: int = 1
 
     def ask(self, study: Study, results: Mapping[Trial, Standing], budget: float | None) -> Decision:
         """See `etude.search.Searcher`."""
-        seen = Seen(study, results, self.steps_per_epoch)
-        left = math.inf if budget is None else budget / study.epochs * (1 + 1e-9)
-        for step, spare in ((self._first, 1.0), (self._second, 2.0), (self._third, 0.0)):
-            wanted, why = step(seen)
-            asked = _affordable(wanted, seen, left - spare)
-            if asked:
-                return _decision(asked, why, study)
-        return self._refine(seen, left)
+        seen = Seen(study=study, results=results, steps_per_epoch=self.steps_per_epoch)
+        left = math.inf if budget is None else budget * (1 + 1e-9)
+        # What is left over is for the trials that are then to go on to the horizon.
+        for phase, spare in ((self._first, 1), (self._second, 2), (self._third, 0)):
+            wanted, why = phase(seen)
+            requests, short = self._affordable(wanted, seen, left, spare * study.epochs)
+            if requests:
+                return Decision(requests=requests, why=why)
+        made = seen.answer()
+        pick = None if made is None else made.pick()
+        if made is None or pick is None:
+            return Decision(why=self._nothing(seen, short))
+        return self._refine(seen, made, pick, left)
 
     @property
     def _ends(self) -> tuple[float, float]:
         return math.log10(self.low), math.log10(self.high)
 
+    def _affordable(
+        self, wanted: Iterable[Want], seen: Seen, left: float, spare: float = 0.0
+    ) -> tuple[tuple[Request, ...], bool]:
+        """Return requests for the first of the wanted that fit into what is left (epochs), and whether some did not."""
+        requests: dict[Trial, Request] = {}
+        for want in wanted:
+            lr = seen.lrs.get(want.x, min(max(rounded(10**want.x), self.low), self.high))
+            trial = seen.study.trial(lr, want.seed, want.share * seen.study.epochs)
+            if trial in requests or seen.is_done(trial, want.share):
+                continue
+            cost = seen.until(want.share) - (seen.results[trial].epochs if trial in seen.results else 0.0)
+            left -= cost
+            if left < spare * self.workers or left + cost < cost * self.workers:
+                return tuple(requests.values()), True
+            requests[trial] = Request(trial=trial, epochs=want.share * seen.study.epochs, why=want.why)
+        return tuple(requests.values()), False
+
     def _first(self, seen: Seen) -> tuple[list[Want], str]:
-        """Coarse rates, briefly; further ones where the best lies at the end of the bracket."""
-        ends = self._ends
-        low, high = ends
+        """Coarse rates, briefly; further ones where the best lies at the end of the bracket, or all were lost."""
+        low, high = ends = self._ends
         if self.bracket is not None:  # to whole decades, which read well
             low = max(low, math.floor(math.log10(self.bracket[0])))
             high = min(high, math.ceil(math.log10(self.bracket[1])))
+            low, high = (low, high) if low < high else ends
         count = max(3, math.ceil((high - low) / COARSE - 1e-9) + 1)
         coarse = [float(x) for x in np.linspace(low, high, count)]
         done = seen.at(FIRST)
+        why = "a first look at the whole range" if (low, high) == ends else "a first look at what the range test leaves"
+        usual = len(coarse)
         if done and (region := seen.region(FIRST)) is not None:
-            best = min(done, key=lambda x: done[x])
-            if best == min(done) and best > ends[0] + NEAR:
-                coarse.append(max(ends[0], best - COARSE))
+            if _best(done) == min(done) and min(done) > ends[0] + NEAR:
+                coarse.append(max(ends[0], min(done) - COARSE))
             if region[1] > max(done) and max([*done, *seen.lost]) < ends[1] - NEAR:
                 coarse.append(min(ends[1], max(done) + COARSE))
+            if len(coarse) > usual:
+                why = f"a first look further on: the best rate so far, {_text(_best(done))}, is at the end of those tried"
         elif seen.lost and min(seen.lost) > ends[0] + NEAR:
             coarse.append(max(ends[0], min(seen.lost) - COARSE))
+            why = "a first look further down: every rate so far was lost"
         fresh = [x for x in coarse if not _has([*done, *seen.lost], x)]
         seed = seen.study.seeds[0]
-        return [Want(x=x, share=FIRST, seed=seed, why="a first look") for x in fresh], "a first look at the whole range"
+        return [Want(x=x, share=FIRST, seed=seed, why="a first look") for x in fresh], why
 
     def _second(self, seen: Seen) -> tuple[list[Want], str]:
         """The rates among which the best may be, and others between them, a little longer."""
-        region, done, seed = seen.region(FIRST), seen.at(SECOND), seen.study.seeds[0]
+        region, first, done, seed = seen.region(FIRST), seen.at(FIRST), seen.at(SECOND), seen.study.seeds[0]
         if region is None:
             return [], ""
         low, high = max(region[0], self._ends[0]), min(region[1], self._ends[1])
         if done:  # only further down, while the lowest does best
-            best = min(done, key=lambda x: done[x])
+            best = _best(done)
             if best > min(done) or best - MEDIUM < self._ends[0] - NEAR:
                 return [], ""
             low = max(self._ends[0], min(low, best - MEDIUM))
-        top = min([x for x in seen.lost if x > low], default=math.inf)
-        known = sorted(x for x in seen.at(FIRST) if low <= x <= high)
+        known = sorted(x for x in first if low <= x <= high)
         if not seen.moved(FIRST):  # the highest are the first to move, if any does
-            return [] if done else [Want(x=x, share=SECOND, seed=seed, why="it may yet move") for x in known[-2:]], (
-                f"after {FIRST:.0%} of the horizon the objective has not moved at any rate"
+            return [] if done else [Want(x=x, share=SECOND, seed=seed, why="it may yet improve") for x in known[-2:]], (
+                f"after {FIRST:.0%} of the horizon the objective has not improved at any rate"
             )
+        top = min((x for x in seen.lost if x > _best(first)), default=math.inf)
         between = [
             float(x)
             for a, b in zip([low, *known], [*known, min(high, top)], strict=True)
@@ -116,68 +147,71 @@ class Adaptive:
         fresh = sorted(x for x in (*known, *between) if not _has([*done, *seen.lost], x) and x < top)
         if done:
             fresh = [x for x in fresh if x < min(done)][-1:]
-        first = seen.at(FIRST)
-        middle = min(known, key=lambda x: first[x], default=low) - 0.5 * seen.drift(FIRST)
+        middle = _best({x: first[x] for x in known} or {low: 0.0}) - 0.5 * seen.drift(FIRST)
         fresh.sort(key=lambda x: abs(x - middle))  # the likeliest first, where not all can be paid
-        why = f"after {FIRST:.0%} of the horizon the best rate may lie from {_text(low)} to {_text(high)}"
-        return [Want(x=x, share=SECOND, seed=seed, why="it may be the best") for x in fresh], why
+        return [Want(x=x, share=SECOND, seed=seed, why="it may be the best") for x in fresh], _may_lie(FIRST, low, high)
 
     def _third(self, seen: Seen) -> tuple[list[Want], str]:
         """The first rates to the horizon."""
         share = SECOND if seen.at(SECOND) else FIRST
-        of, region = seen.at(share), seen.region(share)
-        if seen.full or region is None:
+        of, region, seed = seen.at(share), seen.region(share), seen.study.seeds[0]
+        if region is None:
             return [], ""
         if not seen.moved(share):
-            x = max(of)
-            return [Want(x=x, share=1.0, seed=seen.study.seeds[0], why="it may yet move")], (
-                f"after {share:.0%} of the horizon the objective has not moved at any rate"
+            return [] if seen.full else [Want(x=max(of), share=1.0, seed=seed, why="it may yet improve")], (
+                f"after {share:.0%} of the horizon the objective has not improved at any rate"
             )
-        best, tied = min(of, key=lambda x: of[x]), seen.tied(share)
+        if any(region[0] <= x <= region[1] for x in seen.full if x not in seen.still):
+            return [], ""
+        best, tied = _best(of), seen.tied(share)
         inside = sorted((x for x in of if region[0] <= x <= best), reverse=True)[:2]
         if max(tied) > best and share == SECOND:
             inside.append(min(x for x in tied if x > best))
         if share == FIRST:  # it moves by about half of what it may
             inside.sort(key=lambda x: abs(x - best + 0.5 * seen.drift(FIRST)))
-        seed = seen.study.seeds[0]
-        return [Want(x=x, share=1.0, seed=seed, why="it may be the best") for x in inside], (
-            f"after {share:.0%} of the horizon the best rate may lie from {_text(region[0])} to {_text(region[1])}"
-        )
+        return [Want(x=x, share=1.0, seed=seed, why="it may be the best") for x in inside], _may_lie(share, *region)
 
-    def _refine(self, seen: Seen, left: float) -> Decision:
-        made = seen.answer()
-        pick = None if made is None else made.pick()
-        if made is None or pick is None:
-            return Decision(why=self._nothing(seen))
-        wanted, why = self._open(seen)
-        if not wanted:
-            wanted, why = self._halve(seen, seen.nearest(made.lrs[pick]))
-        if not wanted and made.place is not None:
-            wanted, why = self._by_regret(seen, made, pick)
-        if not wanted and why == "":
-            wanted, why = self._seeds(seen, made, pick)
-        asked = _affordable(wanted, seen, left)
-        if asked:
-            return _decision(asked, why, seen.study)
-        return Decision(why="the budget is spent" if wanted else why)
+    def _refine(self, seen: Seen, made: Answer, pick: int, left: float) -> Decision:
+        """Carry further rates to the horizon, or more seeds, until the pick is settled."""
+        sure = float((self._regrets(seen, made, pick) <= seen.margin(made, pick)).mean())
+        steps = [self._open, self._halve]
+        if sure < SETTLED:
+            steps += [self._by_regret, self._seeds]
+        elif not made.noise.measured and len(seen.study.seeds) > 1:  # it is sure of a guess at the noise
+            steps += [self._seeds]
+        for step in steps:
+            wanted, why = step(seen, made, pick)
+            requests, short = self._affordable(wanted, seen, left)
+            if requests:
+                return Decision(requests=requests, why=why)
+            if short:
+                return Decision(why=SPENT)
+        if sure < SETTLED:
+            return Decision(why="all seeds that may be used have been used")
+        best = "the best rate" if made.place is not None else "the best rate tried"
+        return Decision(why=f"{rate_text(made.lrs[pick])} is within the margin of {best} with a chance of {sure:.0%}")
 
-    def _nothing(self, seen: Seen) -> str:
-        if not seen.at(FIRST):
-            return "every rate tried was lost" if seen.lost else "the budget buys no run"
-        if not seen.moved(max(share for share in (FIRST, SECOND, 1.0) if seen.at(share))):
-            return "the objective has not moved at any rate"
-        return "the budget is spent"
+    def _nothing(self, seen: Seen, short: bool) -> str:
+        """Say why there is no pick; ``short`` when the budget is what it lacks."""
+        shares = [share for share in (FIRST, SECOND, 1.0) if seen.at(share)]
+        if not seen.results:
+            return "the budget buys no run"
+        if not shares and seen.lost:
+            return "every rate tried was lost: it diverged, failed, or its objective was not finite"
+        if not any(map(seen.moved, shares)):
+            return "the objective has not improved at any rate"
+        return SPENT if short else "no rate tried ends better than it started"
 
-    def _open(self, seen: Seen) -> tuple[list[Want], str]:
+    def _open(self, seen: Seen, made: Answer, pick: int) -> tuple[list[Want], str]:
         """Go on beyond the best rate where nothing on that side is known to be worse."""
+        del made, pick  # the mean decides: the curve is not to be trusted beyond its ends
         full, seed = seen.full, seen.study.seeds[0]
-        best = min(full, key=lambda x: full[x])
+        best = _best(full)
         wanted = []
-        below, above = [x for x in full if x < best], [x for x in full if x > best]
-        if not below and best > self._ends[0] + NEAR:
+        if min(full) > best - NEAR and best > self._ends[0] + NEAR:
             wanted.append(max(self._ends[0], self._near(seen, best - MEDIUM)))
         known_worse = [x for x in self._tried(seen) if x > best and seen.is_worse(x, best)]
-        if not above and not known_worse and best < self._ends[1] - NEAR:
+        if max(full) < best + NEAR and not known_worse and best < self._ends[1] - NEAR:
             wanted.append(min(self._ends[1], self._near(seen, best + MEDIUM)))
         return [Want(x=x, share=1.0, seed=seed, why="the best so far is at the end") for x in wanted], (
             f"the best rate so far, {_text(best)}, is at the end of those tried"
@@ -186,41 +220,45 @@ class Adaptive:
     def _near(self, seen: Seen, x: float) -> float:
         """Return a rate that was begun near ``x``, so that it can be carried on, else ``x``."""
         begun = [y for y in {*seen.at(SECOND), *seen.at(FIRST)} if abs(y - x) <= 0.3 * MEDIUM and y not in seen.full]
-        return min(begun, key=lambda y: abs(y - x), default=x)
+        return min(begun, key=lambda y: (abs(y - x), y), default=x)
 
     def _tried(self, seen: Seen) -> set[float]:
         return {*seen.full, *seen.at(SECOND), *seen.at(FIRST), *seen.lost}
 
-    def _halve(self, seen: Seen, best: float) -> tuple[list[Want], str]:
+    def _halve(self, seen: Seen, made: Answer, pick: int) -> tuple[list[Want], str]:
         """Try the middles of the gaps beside the best rate, as long as they are wide."""
-        full, seed = seen.full, seen.study.seeds[0]
-        below = max((x for x in full if x < best), default=None)
-        above = min((x for x in self._tried(seen) if x > best and (x in full or seen.is_worse(x, best))), default=None)
-        gaps = [(abs(end - best), (best + end) / 2) for end in (below, above) if end is not None]
-        wanted = [x for gap, x in sorted(gaps, reverse=True) if gap > GAP][:BATCH]
-        return [Want(x=x, share=1.0, seed=seed, why="between the best and its neighbour") for x in wanted], (
-            f"the rates beside {_text(best)}, the best so far" if wanted else ""
+        full, best = seen.full, seen.nearest(made.lrs[pick])
+        below = max((x for x in full if x < best - NEAR), default=None)
+        above = min(
+            (x for x in self._tried(seen) if x > best + NEAR and (x in full or seen.is_worse(x, best))), default=None
         )
+        gaps = [(abs(end - best), (best + end) / 2) for end in (below, above) if end is not None]
+        wanted = [x for gap, x in sorted(gaps, reverse=True) if gap > GAP and self.low <= 10**x <= self.high]
+        seed = seen.study.seeds[0]
+        return [Want(x=x, share=1.0, seed=seed, why="between the best and its neighbour") for x in wanted], (
+            f"closer to {_text(best)}, the best rate so far"
+        )
+
+    def _regrets(self, seen: Seen, made: Answer, pick: int) -> Floats:
+        """Return draws of what the pick lacks to the best rate, in the metric's unit (D,)."""
+        scale = seen.scale
+        return np.asarray(scale.sign * (scale.metric(made.best) - scale.metric(made.values[:, pick])))
 
     def _by_regret(self, seen: Seen, made: Answer, pick: int) -> tuple[list[Want], str]:
         """Weigh what rates not tried may gain against what the tried ones may; the gaps with most to gain get a rate each."""
-        assert made.place is not None
-        scale, seed = seen.scale, seen.study.seeds[0]
-        lost = scale.sign * (scale.metric(made.best) - scale.metric(made.values[:, pick]))
-        delta = seen.margin(made, pick)
-        sure = float((lost < delta).mean())
-        if sure >= SETTLED and (made.noise.measured or len(seen.study.seeds) == 1):
-            return [], f"{rate_text(made.lrs[pick])} is within the margin of the best with {sure:.0%}"
-        tried = np.array(sorted({*seen.full, *seen.lost}))
-        untried = np.abs(made.place[:, None] - tried).min(1) > NEAR
-        if sure >= SETTLED or not untried.any() or lost[untried].sum() < lost[~untried].sum():
+        if made.place is None:
             return [], ""
-        cell = np.searchsorted(tried, made.place)
-        gain = np.bincount(cell[untried], weights=lost[untried], minlength=len(tried) + 1)
-        wanted = []
-        for best in np.argsort(-gain)[:BATCH]:
-            if gain[best] > 0.25 * gain.max():
-                wanted.append(float(np.median(made.place[untried & (cell == best)])))
+        place, regrets = made.place, self._regrets(seen, made, pick)
+        tried = np.array(sorted({*seen.full, *seen.lost}))
+        untried = np.abs(place[:, None] - tried).min(1) > NEAR
+        untried &= (place >= self._ends[0]) & (place <= self._ends[1])
+        if not untried.any() or regrets[untried].sum() < regrets[~untried].sum():
+            return [], ""
+        cell = np.searchsorted(tried, place)
+        gain = np.bincount(cell[untried], weights=regrets[untried], minlength=len(tried) + 1)
+        most = [best for best in np.argsort(-gain, kind="stable")[:BATCH] if gain[best] > WORTH * gain.max()]
+        wanted = [float(np.median(place[untried & (cell == best)])) for best in most]
+        seed = seen.study.seeds[0]
         return [Want(x=x, share=1.0, seed=seed, why="the best rate may lie here") for x in wanted], (
             f"the best rate may lie near {' and '.join(map(_text, wanted))}"
         )
@@ -229,51 +267,30 @@ class Adaptive:
         """Give the pick and its closest rival the next seed that either lacks."""
         regret = made.regret()
         rivals = sorted((i for i in made.candidates if i != pick), key=lambda i: float(regret[i]))
-        of, pair = seen.reached(1.0), [pick, *rivals[:1]]
-        xs = [seen.nearest(made.lrs[i]) for i in pair]
+        of = seen.reached(1.0)
+        xs = [seen.nearest(made.lrs[i]) for i in (pick, *rivals[:1])]
         seed = next((s for s in seen.study.seeds if any(s not in of[x] for x in xs)), None)
         if seed is None:
-            return [], "every seed that may be used was"
-        named = " and ".join(map(_text, xs))
+            return [], ""
+        why = (
+            "which noise does not tell apart" if made.noise.measured and rivals else "to learn how much noise there is"
+        )
         return [Want(x=x, share=1.0, seed=seed, why="another seed") for x in xs if seed not in of[x]], (
-            f"another seed at {named}, which noise does not tell apart"
+            f"another seed at {' and '.join(map(_text, xs))}, {why}"
         )
 
 
-def _affordable(wanted: Sequence[Want], seen: Seen, left: float) -> list[Want]:
-    """Return the first of the wanted that fit into what is left."""
-    asked, spent = [], 0.0
-    for want in wanted:
-        trial = seen.study.trial(_rate(want.x), want.seed, want.share * seen.study.epochs)
-        begun = seen.results[trial].epochs / seen.study.epochs if trial in seen.results else 0.0
-        if begun >= want.share / SAME:
-            continue
-        spent += want.share - begun
-        if spent > left:
-            break
-        asked.append(want)
-    return asked
-
-
-def _decision(asked: Iterable[Want], why: str, study: Study) -> Decision:
-    return Decision(
-        requests=tuple(
-            Request(
-                trial=study.trial(_rate(want.x), want.seed, want.share * study.epochs), epochs=want.share * study.epochs,
-                why=want.why,
-            )
-            for want in asked
-        ),
-        why=why,
-    )  # fmt: skip
-
-
-def _rate(x: float) -> float:
-    return rounded(10**x)
+def _best(of: Mapping[float, float]) -> float:
+    """Return the rate of the lowest y, the lower of two."""
+    return min(of, key=lambda x: (of[x], x))
 
 
 def _has(known: Iterable[float], x: float) -> bool:
     return any(abs(one - x) < NEAR for one in known)
+
+
+def _may_lie(share: float, low: float, high: float) -> str:
+    return f"after {share:.0%} of the horizon the best rate may lie from {_text(low)} to {_text(high)}"
 
 
 def _text(x: float) -> str:
