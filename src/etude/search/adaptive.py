@@ -113,7 +113,9 @@ class Adaptive:
             if region[1] > max(done) and max([*done, *seen.lost]) < ends[1] - NEAR:
                 coarse.append(min(ends[1], max(done) + COARSE))
             if len(coarse) > usual:
-                why = f"a first look further on: the best rate so far, {_text(_best(done))}, is at the end of those tried"
+                why = (
+                    f"a first look further on: the best rate so far, {_text(_best(done))}, is at the end of those tried"
+                )
         elif seen.lost and min(seen.lost) > ends[0] + NEAR:
             coarse.append(max(ends[0], min(seen.lost) - COARSE))
             why = "a first look further down: every rate so far was lost"
