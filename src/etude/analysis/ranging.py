@@ -125,7 +125,7 @@ def bracket(lrs: Floats, losses: Sequence[Floats], *, steps: int) -> Bracket:
     Below: where the loss begins to move, divided by √(steps / n), n being the steps of the ramp in which the rate grew
     e-fold, and half a decade more. A longer run prefers lower rates: where noise limits it, the best constant rate of
     stochastic gradient descent falls with the square root of the steps (Nemirovski et al. 2009, doi 10.1137/070704277,
-    section 2.2). So the lower end is where the whole training would at best do what the ramp did when it began to move.
+    section 2.2).
     """
     low, high = float(lrs[0]), float(lrs[-1])
     curves = [_Curve.of(lrs, loss) for loss in losses]
@@ -142,20 +142,20 @@ def bracket(lrs: Floats, losses: Sequence[Floats], *, steps: int) -> Bracket:
     said = []
     if moves is None:
         bottom = low
-        said.append("the loss does not fall further than it scatters, so the lowest rate stays")
+        said.append("the loss falls no further than it scatters, so the lowest rate stays")
     else:
         e_fold = (len(lrs) - 1) / math.log(high / low)
         bottom = max(low, moves / math.sqrt(max(1.0, steps / e_fold)) / 10**MARGIN)
         said.append(f"the loss begins to fall at {_text(moves)}")
     if explodes is None:
         top = high
-        said.append("does not explode on most seeds, so the highest rate stays")
+        said.append("it does not explode on most seeds, so the highest rate stays")
     else:
         top = min(high, explodes * 10**MARGIN)
-        said.append(f"all of it is lost again at {_text(explodes)}")
+        said.append(f"{'it explodes' if moves is None else 'all of that is lost again'} at {_text(explodes)}")
     return Bracket(
         low=float(f"{bottom:.2g}"), high=float(f"{top:.2g}"), moves=moves, explodes=explodes, exploded=exploded,
-        reason=" and ".join(said) if len(said) < 3 else "; ".join(said),
+        reason=", and ".join(said),
     )  # fmt: skip
 
 
