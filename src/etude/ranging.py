@@ -60,7 +60,7 @@ def range_test(
             on_begin(len(wanted), count)
         made = _carried(setup, low, high, count, wanted, horizon_step, checkpoints, from_lr)
         writer.begin(
-            {**study.to_dict(), **prepared.samples()} if stored is None else stored.study,
+            {**prepared.written(), **study.to_dict()} if stored is None else stored.study,
             prepared.identity,
             prepared.environment(),
             prepared.seeds,
