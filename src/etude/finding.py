@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude import store
+import torch
+
+from etude import ranging, store
+from etude.analysis.ranging import RangeTest
 from etude.carrying import Live, carry_all, interruptible
 from etude.engine import rehearsal
 from etude.errors import Interrupted, SpecError
 from etude.events import Decided, Estimated, Event, Started
 from etude.execution import Executor, plan
-from etude.notation import duration, format_rate
+from etude.notation import duration, format_rate, rate_text
 from etude.preparation import Prepared, by_trial, check_weights, prepare, standings
 from etude.result import ANALYSIS_VERSION, Result
 from etude.runner import conclude, place, started, stopped
@@ -102,10 +105,13 @@ def find(
         carrying = open_.enter_context(started(prepared, executor))
         table = _written(prepared, search, ())
         writer.begin(table, prepared.identity, prepared.environment(), prepared.seeds, search_began=began)
+        search = _bracketed(writer, prepared, search)
         limits = _limits(search.budget, began_s, prepared.stored)
         finding = _Finding(
             writer=writer, executor=carrying, prepared=prepared, study=study, search=search, pace=pace,
-            searcher=named.make(search.searcher, search.low, search.high, bracket_of(prepared, search)),
+            searcher=named.make(
+                search.searcher, search.low, search.high, search.bracket, prepared.setup.steps_per_epoch
+            ),
             watch=Watch(carrying, pace, *limits), on_event=on_event,
         )  # fmt: skip
         resumed = prepared.stored is not None
@@ -134,13 +140,46 @@ def find(
     return Result.load(directory, made_by=study)
 
 
-def bracket_of(prepared: Prepared, search: Search) -> tuple[float, float] | None:
-    """Return the rates between which the search looks first: what a stored range test says, within the search's range."""
-    test = None if prepared.stored is None else prepared.stored.range_test
-    if test is None or test["bracket"]["low"] is None:
-        return None
-    low, high = max(search.low, test["bracket"]["low"]), min(search.high, test["bracket"]["high"])
-    return (low, high) if low < high else None
+def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
+    """Have a range test say where to look first, in a range that nobody gave: a stored one, or one that is made now.
+
+    Where it is not worth its cost, or tells nothing, the search is as it was.
+    """
+    stored = prepared.stored
+    if search.range_source != "usual" or search.searcher != "adaptive" or (stored is not None and stored.decisions):
+        return search
+    test = None if stored is None or stored.range_test is None else RangeTest.from_dict(stored.range_test)
+    if test is None or test.from_lr is not None:  # a test in the midst of training says nothing of its beginning
+        steps = prepared.setup.steps
+        worth = None if search.budget.trials is None else search.budget.trials * steps(search.epochs)
+        with _threads(prepared.plan.threads):
+            made = ranging.bracket(prepared.setup, prepared.study, search.low, search.high, search.seeds, worth)
+        if isinstance(made, str):
+            return search
+        test = made
+        writer.save_range_test(test.to_dict())
+    low, high = test.bracket.low or search.low, test.bracket.high or search.high
+    low, high = max(search.low, low), min(search.high, high)
+    if not low < high:
+        return search
+    prepared.notices.append(
+        f"A range test of {test.steps:,} steps ({test.share:.2g} of a trial): rates from {rate_text(low)} to {rate_text(high)} are "
+        "looked at first."
+    )
+    return dataclasses.replace(
+        search, range_source="range test", bracket=(low, high), bracket_steps=test.steps
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    """Have torch compute in as many threads as trials do, so that every executor finds the same bracket."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _settled(
@@ -148,8 +187,9 @@ def _settled(
 ) -> Search:
     """Put together what was asked for, what the directory's search has, and what is usual."""
     old = None if before is None else before.search
+    bracket, bracket_steps = (None, 0) if old is None else (old.bracket, old.bracket_steps)
     if lrs is not None:
-        (low, high), source = parse_range(lrs), "given"
+        (low, high), source, bracket = parse_range(lrs), "given", None
     elif old is not None:
         low, high, source = old.low, old.high, old.range_source
     else:
@@ -164,6 +204,7 @@ def _settled(
     return Search(
         searcher=searcher or (old.searcher if old is not None else "adaptive"), low=low, high=high, range_source=source,
         budget=budget or (old.budget if old is not None else DEFAULT), epochs=study.epochs, seeds=allowed,
+        bracket=bracket, bracket_steps=bracket_steps,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ class Search:
     """How a search was asked for, as the store keeps it: in the study, under ``search``.
 
     It looks for a rate from ``low`` to ``high`` (``range_source``: given, range test or usual) for ``epochs``, with any of
-    ``seeds``, in their order.
+    ``seeds``, in their order. ``bracket``, from a range test of ``bracket_steps``, is where it looks first.
     """
 
     searcher: str
@@ -26,11 +26,14 @@ class Search:
     budget: Budget
     epochs: float
     seeds: tuple[int, ...]
+    bracket: tuple[float, float] | None = None
+    bracket_steps: int = 0
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Search:
         """Read it back."""
-        return cls(**{**table, "budget": Budget(**table["budget"]), "seeds": tuple(table["seeds"])})
+        bracket = table["bracket"] and tuple(table["bracket"])
+        return cls(**{**table, "budget": Budget(**table["budget"]), "seeds": tuple(table["seeds"]), "bracket": bracket})
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able values."""
@@ -62,10 +65,13 @@ class Searched:
 
     @property
     def steps(self) -> int:
-        """Steps that were trained because the search asked for them, each once; what `run` trained is free."""
+        """Steps that were trained because the search asked for them, each once, and those of its range test.
+
+        What `run` trained is free.
+        """
         known = {trial.trial: trial.step for trial in self.stored.trials}
         counted: dict[Trial, int] = {}
-        total = 0
+        total = self.search.bracket_steps
         for decision in self.stored.decisions:
             for request in decision.requests:
                 trial = trial_of(request)
