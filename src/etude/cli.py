@@ -228,7 +228,7 @@ def resume(
     if lrs is not None:
         table["lrs"] = sorted({*([] if stored.searched else table["lrs"]), *parse_rates(lrs)})
     if seeds is not None:
-        table["seeds"] = sorted({*table["seeds"], *parse_seeds(seeds)})
+        table["seeds"] = sorted({*([] if stored.searched else table["seeds"]), *parse_seeds(seeds)})
     if epochs is not None:
         table["epochs"] = epochs
     _carry_out(

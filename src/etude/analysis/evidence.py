@@ -364,7 +364,7 @@ class Readings:
                 paused_at=found.at,
                 paused_mean=found.level,
                 behind=found.behind,
-                best_reached=found.reached if found.reached < found.at else math.nan,
+                best_reached=found.reached if pause.MOMENT * found.at <= found.reached < found.at else math.nan,
             )
             for lr, e in evidence.items()
         }

@@ -24,6 +24,7 @@ from etude.analysis.values import Curve, Floats
 CLEAR = 0.05  # of what the best rate gains until the horizon: less far behind is no evidence of anything
 SPEEDUP = 3.0  # a rate may turn out to be so many times faster than its pace until the pause
 KEPT = 0.2  # of its distance to the best a rate above the good ones keeps at least until the horizon
+MOMENT = 0.02  # of the time until the pause: sooner than this the best rate has nothing to be compared with, and it is not told
 TOLERANCE = 0.02  # of the best rate's gain, by which a rate may be ahead of the one it lies beyond
 
 
