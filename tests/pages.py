@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import programs
 
 ROOT = Path(__file__).parent.parent
 _MARKED = re.compile(r"<!-- (run|file)(.*?) -->\n+```(\w+)[^\n]*\n(.*?)```", re.DOTALL)
@@ -56,17 +56,13 @@ def commands(text: str) -> list[str]:
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
 
 
-def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
-
-
 def words(command: str) -> list[str]:
-    """What to start for ``etude …`` and ``python …``: the interpreter that runs the tests."""
+    """What Python is to be given for ``etude …`` and ``python …``."""
     first, *rest = shlex.split(command, comments=True)
     if first == "etude":
-        return [sys.executable, "-m", "etude", *rest]
+        return ["-m", "etude", *rest]
     if first == "python":
-        return [sys.executable, *rest]
+        return rest
     raise ValueError(f"{command}: a page's commands begin with etude or python")
 
 
@@ -85,7 +81,7 @@ def carry_out(text: str, folder: Path, etude: Callable[..., Any] | None = None) 
             continue
         if script:
             (folder / "page.py").write_text(f"{earlier}\nprint({_CUT!r})\n{script}", encoding="utf-8")
-            said.append(_carried([sys.executable, "page.py"], folder).rpartition(_CUT + "\n")[2])
+            said.append(_carried(["page.py"], folder).rpartition(_CUT + "\n")[2])
             earlier, script = earlier + script, ""
         if block.file is not None:
             (folder / block.file).write_text(block.text, encoding="utf-8")
@@ -107,6 +103,6 @@ def _command(command: str, folder: Path, etude: Callable[..., Any] | None) -> st
 
 
 def _carried(command: list[str], folder: Path) -> str:
-    done = run(command, folder)
+    done = programs.run(*command, cwd=folder, one_core=True)
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stderr}"
     return done.stdout

@@ -19,8 +19,6 @@ from etude.spec.trial import Trial
 N, BATCH, EPOCHS, SEED, LR = 60, 10, 2, 5, 0.05
 STEPS = N // BATCH * EPOCHS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def need(name):
     if os.environ.get("CI"):

@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pages import ROOT, blocks, run
+import programs
+from pages import ROOT, blocks
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -22,7 +24,7 @@ def test_the_commands_run_as_they_stand(tmp_path):
         words = shlex.split(command)
         if words == ["etude", "run"]:  # the reference study, but a fiftieth of an epoch of it
             words += ["--epochs", "0.02"]
-        done = run([sys.executable, "-m", *words], tmp_path)
+        done = programs.run("-m", *words, cwd=tmp_path, one_core=True)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stderr == ""
     assert (tmp_path / "runs/mnist/figures/curves.png").stat().st_size > 10_000
@@ -34,7 +36,7 @@ def test_the_example_runs(tmp_path):
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     script = tmp_path / "example.py"
     script.write_text(code)
-    done = run([sys.executable, str(script)], tmp_path)
+    done = programs.run(script, cwd=tmp_path, one_core=True)
     assert done.returncode == 0, done.stderr
     assert re.match(r"Train at \S+: it reaches [\d.]+ % validation accuracy in 5 epochs", done.stdout)
 
@@ -43,7 +45,7 @@ def test_the_study_file_is_read(tmp_path):
     (text,) = blocks(README, "toml")
     path = tmp_path / "study.toml"
     path.write_text(text)
-    done = run([sys.executable, "-m", "etude", "run", str(path), "--dry-run"], tmp_path)
+    done = programs.run("-m", "etude", "run", path, "--dry-run", cwd=tmp_path, one_core=True)
     assert done.returncode == 0, done.stderr
     assert "21 trials to train (0 complete)" in done.stdout
     assert not (tmp_path / "runs").exists()
@@ -57,24 +59,24 @@ def test_links_lead_somewhere():
 
 @pytest.mark.skipif(not os.environ.get("CI") and not (ROOT / ".git").exists(), reason="not a checkout")
 def test_the_wheel_installs_elsewhere_and_runs(tmp_path):
-    built = run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)], tmp_path
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
+    def run(*command):
+        environment = {
+            name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+        }  # which may lead to ROOT
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
     # A fresh environment that borrows the dependencies, but has etude from the wheel alone.
     venv = tmp_path / "venv"
-    assert run([sys.executable, "-m", "venv", "--system-site-packages", str(venv)], tmp_path).returncode == 0
+    run(sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", venv)
     site = next(Path(p) for p in sys.path if p.endswith("site-packages"))
     (next(venv.glob("lib/python*/site-packages")) / "borrowed.pth").write_text(str(site) + "\n")
     python = venv / "bin" / "python"
-    installed = run([str(python), "-m", "pip", "install", "--no-deps", "--force-reinstall", "-q", str(wheel)], tmp_path)
-    assert installed.returncode == 0, installed.stderr
-    where = run([str(python), "-c", "import etude; print(etude.__file__)"], tmp_path)
-    assert str(venv) in where.stdout
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--force-reinstall", "-q", wheel)
+    assert str(venv) in run(python, "-c", "import etude; print(etude.__file__)")
     assert next(venv.glob("lib/python*/site-packages/etude/py.typed")).exists()
-    done = run(
-        [str(venv / "bin" / "etude"), "run", "mnist", "--epochs", "0.01", "--lrs", "1e-3", "--out", "run"], tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert "LR=0.001 | Epoch 0.009595: Loss=" in done.stdout
+    said = run(venv / "bin" / "etude", "run", "mnist", "--epochs", "0.01", "--lrs", "1e-3", "--out", "run")
+    assert "LR=0.001 | Epoch 0.009595: Loss=" in said

@@ -4,8 +4,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 
@@ -16,6 +14,7 @@ import torch
 from torch import nn
 
 import etude
+import programs
 from etude import events, preparation, runner, store
 from etude.spec.trial import Trial
 
@@ -285,6 +284,7 @@ def test_a_checkpoint_that_is_gone_is_named(tmp_path):
         trained(DIGITS.replace(epochs=3), tmp_path / "run")
 
 
+CRASHED = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2, 0.1], seeds=2, epochs=12)
 CRASHER = textwrap.dedent("""
     import sys, etude
     from etude import carrying
@@ -294,17 +294,7 @@ CRASHER = textwrap.dedent("""
     """)
 
 
-def start(script, *arguments):
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, arguments)], start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-
-
-def family_of(process):
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-@pytest.mark.parametrize(("executor", "crashes"), [("inline", 4), ("processes", 3)])
+@pytest.mark.parametrize(("executor", "crashes"), [("inline", 5), ("processes", 2)])
 def test_kill_9_at_any_moment_and_the_same_command_again_give_the_same_bits(tmp_path, executor, crashes):
     script = tmp_path / "crasher.py"
     script.write_text(CRASHER)
@@ -312,20 +302,19 @@ def test_kill_9_at_any_moment_and_the_same_command_again_give_the_same_bits(tmp_
     chance = random.Random(executor)
     shown: dict = {}
     for _ in range(crashes):
-        process = start(script, directory, executor)
+        process = programs.Program(script, directory, executor, cwd=tmp_path)
         deadline = time.monotonic() + 120
         before = sum(state[3] for state in shown.values())
         # Wait until it trains, then a random while longer; the moment may be anywhere in a step or a commit.
         while time.monotonic() < deadline and process.poll() is None:
             if store.exists(directory) and sum(t.step for t in store.read(directory).trials) > before:
                 break
-            time.sleep(0.02)
+            time.sleep(0.05)
         time.sleep(chance.uniform(0, 0.3))
         if store.exists(directory):
             shown = curves(directory)
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait(timeout=10)
-        process.stderr.close()
         now = curves(directory)
         for key, (arrays, evaluations, _, step) in shown.items():
             assert now[key][3] >= step
@@ -333,9 +322,9 @@ def test_kill_9_at_any_moment_and_the_same_command_again_give_the_same_bits(tmp_
                 assert now[key][0]["loss"].startswith(arrays["loss"]), "what was shown is still there"
             assert now[key][1][: len(evaluations)] == evaluations
         shown = now
-    last = start(script, directory, executor)
-    assert last.wait(timeout=240) == 0, last.stderr.read()
-    assert start(script, whole, "inline").wait(timeout=240) == 0
+    last = programs.run(script, directory, executor, cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
+    CRASHED.run(whole, executor="inline")
     assert curves(directory) == curves(whole)
     for arrays, evaluations, status, step in curves(directory).values():
         assert status == "completed"
@@ -392,9 +381,7 @@ COMMIT_CRASHER = textwrap.dedent("""
 def test_kill_9_within_any_operation_of_a_commit_loses_nothing(tmp_path):
     script = tmp_path / "crasher.py"
     script.write_text(COMMIT_CRASHER)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=200, check=False
-    )
+    done = programs.run(script, tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     crashes, status = map(int, done.stdout.split())
     assert crashes >= 10
@@ -408,28 +395,15 @@ def test_kill_9_within_any_operation_of_a_commit_loses_nothing(tmp_path):
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])
 def test_ctrl_c_keeps_the_state_ends_the_workers_and_tells_how_to_go_on(tmp_path, executor):
-    command = [
-        sys.executable,
-        "-m",
-        "etude",
-        "run",
-        "digits",
-        "--epochs",
-        "100000",
-        "--lrs",
-        "1e-3,1e-2",
-        "--seeds",
-        "1",
-    ]
-    process = subprocess.Popen(
-        [*command, "--executor", executor, "--out", "run"], cwd=tmp_path, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    process = programs.Program(
+        "-m", "etude", "run", "digits", "--epochs", "100000", "--lrs", "1e-3,1e-2", "--seeds", "1", "--out", "run",
+        "--executor", executor, cwd=tmp_path,
     )  # fmt: skip
-    lines = [process.stdout.readline() for _ in range(4)]
-    assert any(line.startswith("LR=") for line in lines), lines
-    family = family_of(process)
+    process.wait_for("\nLR=", times=3)
+    family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    _, errors = process.communicate(timeout=120)
+    process.wait(timeout=120)
+    errors = process.stderr
     assert process.returncode == 130, errors
     assert (
         errors.strip().splitlines()[-1]
@@ -465,13 +439,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_what_was_stored_stays_readable(t
     )
     for name, limit in (("checkpoint", 20_000), ("database", 150_000)):
         directory = tmp_path / name
-        done = subprocess.run(
-            [sys.executable, str(script), str(directory), str(limit)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = programs.run(script, directory, limit, cwd=tmp_path)
         assert done.returncode == 1, done.stderr
         assert "writing stopped" in done.stdout
         assert "make room and run the same command again" in done.stdout

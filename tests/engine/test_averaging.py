@@ -11,8 +11,6 @@ import etude
 from etude.engine.session import Session, Setup
 from etude.errors import SpecError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def batch_norm_net():
     return nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))

@@ -28,9 +28,6 @@ from etude.engine.session import Session
 from etude.errors import MismatchError, SpecError
 from etude.spec.recipe import ELSEWHERE, OPTIMIZERS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 MODELS = {"muon": flat_net, "sparseadam": sparse_net}
 FEWER = {"lbfgs": {"max_iter": 4}}  # iterations in a step
 

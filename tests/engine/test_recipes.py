@@ -19,9 +19,6 @@ from etude.spec.trial import Trial
 RARELY = 1000.0  # epochs between evaluations
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def numbers(model, batch):
     """A step that records more than its loss, one of the numbers random."""
     x, y = batch

@@ -19,9 +19,6 @@ from etude.spec.trial import Trial
 N, LAST = 150, 25  # examples; steps, of 10 an epoch
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def dropout_net():
     return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
 
