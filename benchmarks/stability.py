@@ -22,17 +22,12 @@ The reference study (1e-4, 1e-3, 1e-2; one seed, five epochs) is checked, too: `
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
-import io
 import itertools
-import logging
 import math
 import sys
-import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +35,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import etude
 import fragment
@@ -49,12 +42,12 @@ from etude.analysis import Curve, analyse
 from etude.execution.worker import quiet_allocator
 from etude.notation import format_rate
 from etude.spec.rates import parse_rates, parse_seeds
+from peers import PEERS, suggest
 
 SETS = 10
 CHANCE = 0.1
 NAMES = ("val_loss", "val_accuracy", "train_loss")
 REFERENCE = {1e-4: "too low", 1e-3: "good", 1e-2: "unstable"}
-PEERS = ("torch-lr-finder", "Lightning")
 
 
 @dataclass(frozen=True)
@@ -97,82 +90,19 @@ def train(runs: Path) -> None:
     etude.Study.default("mnist").run(runs / "reference", executor="inline")
 
 
-def loader(task: etude.Task, batch_size: int) -> DataLoader[Any]:
-    """Return the training data as a shuffling loader."""
-    data = task.train
-    inputs = data.inputs if data.prepare is None else data.prepare(data.inputs)
-    return DataLoader(TensorDataset(inputs, data.targets), batch_size=batch_size, shuffle=True)
-
-
-def torch_lr_finder(task: etude.Task, batch_size: int, seed: int) -> float:
-    """Return torch-lr-finder's suggestion."""
-    import matplotlib as mpl
-    from matplotlib import pyplot
-    from torch_lr_finder import LRFinder
-
-    mpl.use("Agg")
-    torch.manual_seed(seed)
-    model = task.model()
-    finder = LRFinder(model, torch.optim.Adam(model.parameters(), lr=1e-7), nn.CrossEntropyLoss(), device="cpu")
-    finder.range_test(loader(task, batch_size), end_lr=10, num_iter=100)
-    axes = pyplot.figure().add_subplot()
-    suggested = finder.plot(ax=axes)[1]
-    pyplot.close("all")
-    return float(suggested)
-
-
-def lightning(task: etude.Task, batch_size: int, seed: int) -> float:
-    """Return the suggestion of Lightning's tuner."""
-    from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.tuner.tuning import Tuner
-
-    class Module(LightningModule):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.lr, self.loss = task.model(), 1e-3, nn.CrossEntropyLoss()
-
-        def training_step(self, batch: Any, _: int) -> Any:
-            inputs, targets = batch
-            return self.loss(self.model(inputs), targets)
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.Adam(self.parameters(), lr=self.lr)
-
-    torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            default_root_dir=folder, accelerator="cpu", logger=False, enable_progress_bar=False,
-            enable_model_summary=False, enable_checkpointing=False,
-        )  # fmt: skip
-        found = Tuner(trainer).lr_find(Module(), train_dataloaders=loader(task, batch_size))
-    suggested = None if found is None else found.suggestion()
-    return math.nan if suggested is None else float(suggested)
-
-
 def range_tests(path: Path) -> None:
     """Run what is missing of the peers' range tests, a line each in ``path``."""
     done = {(row["task"], row["peer"], int(row["seed"])) for row in read_csv(path)}
     rows: list[dict[str, Any]] = list(read_csv(path))
-    peers: Mapping[str, Callable[[etude.Task, int, int], float]] = dict(
-        zip(PEERS, (torch_lr_finder, lightning), strict=True)
-    )
     torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for plan in PLANS:
         study = plan.study(0)
         task = study.make_task()
-        for (name, suggest), k in itertools.product(peers.items(), range(SETS)):
+        for name, k in itertools.product(PEERS, range(SETS)):
             seed = k * plan.seeds
             if (plan.task, name, seed) in done:
                 continue
-            quiet = io.StringIO()  # both draw progress bars
-            with (
-                warnings.catch_warnings(),
-                contextlib.redirect_stdout(quiet),
-                contextlib.redirect_stderr(quiet),
-            ):
-                warnings.simplefilter("ignore")
-                lr = suggest(task, study.recipe.batch_size or 64, seed)
+            lr = suggest(name, study, task, seed).lr
             rows.append({"task": plan.task, "peer": name, "set": k, "seed": seed, "lr": lr})
             fragment.write_csv(path, rows)
             print(f"{plan.task}: {name}, seed {seed}: {lr:.3g}", file=sys.stderr, flush=True)

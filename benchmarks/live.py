@@ -1,0 +1,168 @@
+"""Live runs for the page on finding a rate: what range tests of other libraries suggest on the truths, and what that would cost.
+
+For each truth (`truths.py`): torch-lr-finder and Lightning's ``lr_find``, as in `peers`, three times each, with other weights and
+batches. *Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its
+seeds, interpolated over log η between the two rates beside it; a rate beyond the grid or beside one that diverged counts as the
+worst. It is told in margins, the practical difference that etude states of the dense grid.
+
+What it proves: what such a suggestion is worth where the answer is known. What would refute that a search is worth its cost: a
+suggestion whose worst regret stays within a margin on most truths.
+
+    python benchmarks/live.py             # minutes; goes on where it stopped, prints the tables
+    python benchmarks/live.py digits      # the truths whose names begin so
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import fragment
+from peers import PEERS, suggest
+from replay import Sweep
+from truths import FOLDER, RECIPES, TRUTHS, Truth
+
+TABLE = fragment.ROOT / "docs" / "benchmarks" / "live.csv"
+REPETITIONS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """A suggestion: the rate (NaN where there was none) that ``by`` made on a truth, and what it cost in optimizer steps."""
+
+    truth: str
+    by: str
+    repetition: int
+    lr: float
+    steps: float
+
+
+def read(path: Path = TABLE) -> list[Run]:
+    """Return what has been run, nothing where there is no table."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Run(row["truth"], row["by"], int(row["repetition"]), float(row["lr"]), float(row["steps"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def write(runs: Sequence[Run], path: Path = TABLE) -> None:
+    """Write the table, sorted, whole or not at all."""
+    beside = path.with_suffix(".part")
+    fragment.write_csv(beside, [vars(run) for run in sorted(runs, key=lambda run: (run.truth, run.by, run.repetition))])
+    beside.replace(path)
+
+
+def truths(names: Sequence[str] = ()) -> Iterator[tuple[str, Truth, str]]:
+    """Yield name, truth and optimizer; those whose names begin with one of ``names``, or all."""
+    for truth, optimizer in itertools.product(TRUTHS, RECIPES):
+        name = f"{truth.task}-{optimizer}"
+        if not names or name.startswith(tuple(names)):
+            yield name, truth, optimizer
+
+
+def run(names: Sequence[str], path: Path = TABLE) -> None:
+    """Run what is missing in the table."""
+    torch.set_num_threads(1)
+    runs = read(path)
+    done = {(one.truth, one.by, one.repetition) for one in runs}
+    for name, truth, optimizer in truths(names):
+        study = truth.study(optimizer)
+        task = study.make_task()
+        for by, repetition in itertools.product(PEERS, range(REPETITIONS)):
+            if (name, by, repetition) in done:
+                continue
+            made = suggest(by, study, task, repetition)
+            runs.append(Run(name, by, repetition, made.lr, made.steps))
+            write(runs, path)
+            print(f"{name}: {by}, seed {repetition}: {made.lr:.3g}", file=sys.stderr, flush=True)
+
+
+class Regrets:
+    """What each rate of a truth would cost to have taken, in margins."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        lost = ~np.isfinite(sweep.values[:, :, -1]).all(1)
+        self.worst = float(sweep.regrets.max() / sweep.margin)
+        self.x = np.log10(sweep.lrs)
+        self.values = np.where(lost, np.inf, sweep.regrets / sweep.margin)
+
+    def __call__(self, lr: float) -> float:
+        """Return the regret of a rate, that of the worst one where it lies outside or beside one that was lost."""
+        if not math.isfinite(lr):
+            return self.worst
+        x = math.log10(lr)
+        if not self.x[0] <= x <= self.x[-1]:
+            return self.worst
+        right = int(np.clip(np.searchsorted(self.x, x), 1, len(self.x) - 1))
+        share = (x - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
+        beside = [(1 - share, self.values[right - 1]), (share, self.values[right])]
+        regret = sum(weight * value for weight, value in beside if weight > 0)
+        return float(regret) if math.isfinite(regret) else self.worst
+
+
+def page(path: Path = TABLE) -> list[str]:
+    """Return the section of the page: a row a truth, and for each that suggests the regrets, the rates, and the cost."""
+    runs = read(path)
+    bys = list(dict.fromkeys(one.by for one in sorted(runs, key=lambda one: one.by.casefold())))
+    rows, within = [], {by: [0, 0] for by in bys}
+    for name, truth, _ in truths():
+        table = FOLDER / f"{name}.csv.gz"
+        here = [one for one in runs if one.truth == name]
+        if not table.is_file() or not here:
+            continue
+        regret = Regrets(Sweep.read(table, truth.objective))
+        row = [name, f"{regret.worst:.3g}"]
+        for by in bys:
+            mine = [one for one in here if one.by == by]
+            regrets = [regret(one.lr) for one in mine]
+            within[by][0] += sum(value <= 1 for value in regrets)
+            within[by][1] += len(regrets)
+            row += [_cell(regrets, [one.lr for one in mine]) if mine else ""]
+        rows.append(row)
+    if not rows:
+        return []
+    share = [f"{100 * good / max(1, n):.0f} % of {n}" for good, n in within.values()]
+    steps = [f"{np.mean([one.steps for one in runs if one.by == by]):.3g}" for by in bys]
+    return [
+        "## Live", "",
+        f"{REPETITIONS} repetitions on each truth: mean regret (worst) in margins; the lowest and the highest rate suggested.", "",
+        *fragment.table(
+            ["truth", "worst rate", *bys], [*rows, ["within δ", "", *share], ["cost, steps", "", *steps]]
+        ),
+        "",
+    ]  # fmt: skip
+
+
+def _cell(regrets: Sequence[float], lrs: Sequence[float]) -> str:
+    told = sorted(lr for lr in lrs if math.isfinite(lr))
+    rates = "none" if not told else f"{told[0]:.2g}" if len(told) == 1 else f"{told[0]:.2g} to {told[-1]:.2g}"
+    return f"{np.mean(regrets):.3g} ({max(regrets):.3g}); {rates}"
+
+
+def main() -> None:
+    """Run what is missing, and print the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="beginnings of TASK-OPTIMIZER; all if not said")
+    parser.add_argument("--analyse-only", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    if not options.analyse_only:
+        os.nice(10)
+        run(options.names)
+    print("\n".join(page()))
+
+
+if __name__ == "__main__":
+    main()
