@@ -36,6 +36,7 @@ import numpy as np
 import pandas as pd
 
 import fragment
+import live
 from etude.search import Searcher
 from etude.search.adaptive import Adaptive
 from etude.search.grid import Full
@@ -294,7 +295,7 @@ def write(lines: Sequence[str], groups: dict[str, list[Played]], names: Sequence
         "(Schneider, Balles, Hennig, ICLR 2019; DeepOBS_Baselines, MIT).", "",
         "![Share of picks within δ against cost](../images/find.png)", "",
     ]  # fmt: skip
-    fragment.write("find", [*head, *lines], rows, PAGES)
+    fragment.write("find", [*head, *lines, "", *live.page()], rows, PAGES)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""Live runs for the page on finding a rate: what range tests of other libraries suggest on the truths, and what that would cost.
+"""Live runs for the page on finding a rate: what `find` and range tests suggest on the truths, and what that would cost.
 
-For each truth (`truths.py`): torch-lr-finder and Lightning's ``lr_find``, as in `peers`, three times each, with other weights and
-batches. *Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its
+For each truth (`truths.py`), three times each, with other weights and batches: torch-lr-finder and Lightning's ``lr_find``, as
+in `peers`; fastai's rules on etude's own range test, since fastai does not install beside this torch; and ``study.find`` with
+its usual range and a budget of 15 % of a full grid, with seeds that the truth was not trained with. *Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its
 seeds, interpolated over log η between the two rates beside it; a rate beyond the grid or beside one that diverged counts as the
 worst. It is told in margins, the practical difference that etude states of the dense grid.
 
@@ -20,6 +21,7 @@ import itertools
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +29,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import etude
 import fragment
 from peers import PEERS, suggest
 from replay import Sweep
 from truths import FOLDER, RECIPES, TRUTHS, Truth
 
+COST = 0.15  # of a full grid: the budget of `find`
+FASTAI = ("fastai valley", "fastai slide", "fastai minimum/10", "fastai steep")
 TABLE = fragment.ROOT / "docs" / "benchmarks" / "live.csv"
 REPETITIONS = 3
 
@@ -81,13 +86,35 @@ def run(names: Sequence[str], path: Path = TABLE) -> None:
     for name, truth, optimizer in truths(names):
         study = truth.study(optimizer)
         task = study.make_task()
-        for by, repetition in itertools.product(PEERS, range(REPETITIONS)):
-            if (name, by, repetition) in done:
+        for by, repetition in itertools.product((*PEERS, "fastai", "find"), range(REPETITIONS)):
+            if {(name, one, repetition) for one in (FASTAI if by == "fastai" else (by,))} <= done:
                 continue
-            made = suggest(by, study, task, repetition)
-            runs.append(Run(name, by, repetition, made.lr, made.steps))
+            if by == "fastai":
+                runs += fastai(name, study, repetition)
+            elif by == "find":
+                runs.append(find(name, study, repetition))
+            else:
+                made = suggest(by, study, task, repetition)
+                runs.append(Run(name, by, repetition, made.lr, made.steps))
             write(runs, path)
-            print(f"{name}: {by}, seed {repetition}: {made.lr:.3g}", file=sys.stderr, flush=True)
+            print(f"{name}: {by}, repetition {repetition}: {runs[-1].lr:.3g}", file=sys.stderr, flush=True)
+
+
+def fastai(name: str, study: etude.Study, repetition: int) -> list[Run]:
+    """Make a range test and return what fastai's rules pick."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = study.range_test(Path(folder) / "run", seeds=[repetition])
+    picks = {pick.rule: pick.lr for pick in made.picks}
+    return [Run(name, by, repetition, picks[by] or math.nan, made.steps) for by in FASTAI]
+
+
+def find(name: str, study: etude.Study, repetition: int) -> Run:
+    """Search, with seeds of its own; the run directory is kept in the cache, so that it goes on where it stopped."""
+    seeds = range(100 + 10 * repetition, 110 + 10 * repetition)
+    result = study.find(fragment.cache() / "live" / f"{name}-{repetition}", cost=COST, seeds=seeds)
+    assert result.search is not None
+    lr = result.recommendation.lr
+    return Run(name, "find", repetition, math.nan if lr is None else lr, result.search.steps)
 
 
 class Regrets:
