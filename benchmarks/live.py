@@ -2,8 +2,10 @@
 
 For each truth (`truths.py`), three times each, with other weights and batches: torch-lr-finder and Lightning's ``lr_find``, as
 in `peers`; fastai's rules on etude's own range test, since fastai does not install beside this torch; and ``study.find`` with
-its usual range and a budget of 15 % of a full grid, with seeds that the truth was not trained with. *Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its
-seeds, interpolated over log η between the two rates beside it; a rate beyond the grid or beside one that diverged counts as the
+its usual range and a budget of 15 % of a full grid, with seeds that the truth was not trained with.
+
+*Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its seeds,
+interpolated over log η between the two rates beside it; a rate beyond the grid or beside one that diverged counts as the
 worst. It is told in margins, the practical difference that etude states of the dense grid.
 
 What it proves: what such a suggestion is worth where the answer is known. What would refute that a search is worth its cost: a

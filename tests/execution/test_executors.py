@@ -85,6 +85,20 @@ def test_inline_and_processes_give_the_reference_loops_bits(setup):
     assert not [pid for pid in workers_of(executor) if psutil.pid_exists(pid)]
 
 
+def test_a_paused_trial_goes_on_from_where_its_worker_holds_it_and_gets_its_further_evaluations(setup):
+    executor = Processes(setup, workers=1, threads=1)
+    try:
+        executor.submit(piece(until=5, ends=frozenset([5, 63])))
+        (first,) = executor.wait()
+        executor.submit(piece(until=9, step=5, checkpoint=first.checkpoint, ends=frozenset([5, 9, 63])))
+        (second,) = executor.wait()
+    finally:
+        executor.close()
+    assert (first.history.first_step, first.history.last_step) == (0, 5)
+    assert (second.history.first_step, second.history.last_step) == (5, 9)
+    assert [e.step for e in (*first.history.evaluations, *second.history.evaluations)] == [0, 5, 9]
+
+
 def test_a_killed_worker_is_replaced_and_its_slice_repeated(setup):
     executor = Processes(setup, workers=1, threads=1)
     try:

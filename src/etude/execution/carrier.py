@@ -72,9 +72,10 @@ class Carrier:
 
     def _session(self, work: Slice) -> Session:
         session = self.session
-        if session is None or session.trial != work.trial or session.step != work.step or session.ends != work.ends:
+        if session is None or session.trial != work.trial or session.step != work.step:
             self.session = None  # free the old one before the new one is made
             self.session = session = Session.open(self.setup, work.trial, work.checkpoint, ends=work.ends)
+        session.ends = work.ends  # a trial that was paused goes on with further ones
         return session
 
 
