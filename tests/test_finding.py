@@ -1,11 +1,12 @@
 """Searches from end to end: budgets that are kept, crashes, Ctrl-C, trials that hang or take too much memory."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
+import sqlite3
 import sys
 import textwrap
 import time
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 import etude
+import programs
 from etude import carrying, events, finding, runner, store, watching
 from etude.errors import SpecError, TrainingError
 from etude.search import Decision, Request
@@ -277,7 +279,7 @@ def test_kill_9_at_any_moment_and_the_same_search_again_decides_and_answers_alik
     script.write_text(SEARCHER)
     directory = tmp_path / "run"
     for share in (0.2, 0.6):
-        process = subprocess.Popen([sys.executable, str(script), str(directory)])
+        process = programs.Program(script, directory, cwd=tmp_path)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             if store.exists(directory) and sum(t.step for t in store.read(directory).trials) > share * 4 * 4 * 21:
@@ -288,7 +290,8 @@ def test_kill_9_at_any_moment_and_the_same_search_again_decides_and_answers_alik
         process.wait(timeout=10)
     spent_s = store.read(directory).searched_s
     assert spent_s > 0
-    last = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True, check=True)
+    last = programs.run(script, directory, cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
     assert store.read(directory).searched_s > spent_s
     _, result = told(etude.Study.default("digits").replace(epochs=4), tmp_path / "whole", trials=4)
     assert curves(directory) == curves(tmp_path / "whole")
@@ -296,20 +299,14 @@ def test_kill_9_at_any_moment_and_the_same_search_again_decides_and_answers_alik
 
 
 def test_ctrl_c_tells_the_answer_so_far_and_how_to_go_on(etude_command, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "etude", "find", "digits", "--trials", "1000", "--epochs", "400", "--out", "run",
-         "--executor", "inline"],
-        cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while not process.stdout.readline().startswith("LR="):
-        assert process.poll() is None
+    words = ("find", "digits", "--trials", 1000, "--epochs", 400, "--out", "run", "--executor", "inline")
+    process = programs.Program("-m", "etude", *words, cwd=tmp_path)
+    process.wait_for("LR=")
     os.killpg(process.pid, signal.SIGINT)
-    out, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "So far: " in out
-    assert (
-        errors.strip()
-        == "etude: stopped; what was trained is stored in run. To go on: etude resume run --executor inline"
+    assert process.wait(120) == 130, process.stderr
+    assert "So far: " in process.stdout
+    assert process.stderr.strip() == (
+        "etude: stopped; what was trained is stored in run. To go on: etude resume run --executor inline"
     )
     before = etude.Result.load(tmp_path / "run")
     assert not before.complete
@@ -347,7 +344,7 @@ def troubled(tiny_task, model):
 
 
 def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, tiny_task, monkeypatch):
-    monkeypatch.setattr(watching, "HUNG_S", 3.0)
+    monkeypatch.setattr(watching, "HUNG_S", 6.0)
     monkeypatch.setattr(watching, "HUNG_TIMES", 0.0)
     result = troubled(tiny_task, Stuck).find(
         tmp_path / "run", trials=6, lrs="1e-2..1e4", executor="processes", workers=2
@@ -503,3 +500,18 @@ def test_memory_is_known_on_linux():
 def test_a_trial_is_known_by_what_it_is(searched):
     first = store.read(searched).trials[0]
     assert first.trial == Trial(lr=first.lr, seed=first.seed, horizon=first.horizon)
+
+
+def test_a_run_of_the_format_before_searches_is_read_as_it_is_and_can_be_searched(bowl_run):
+    with contextlib.closing(sqlite3.connect(bowl_run / store.DATABASE)) as db:
+        for statement in ("DROP TABLE decisions", "DROP TABLE range_tests", "ALTER TABLE sessions DROP COLUMN stored",
+                          "ALTER TABLE sessions DROP COLUMN search", "PRAGMA user_version = 1"):  # fmt: skip
+            db.execute(statement)
+    before = store.read(bowl_run)
+    assert (before.decisions, before.searched_s) == ((), 0.0)
+    assert etude.Result.load(bowl_run).search is None
+    _, result = told(BOWL, bowl_run, trials=3)
+    assert result.search.stored.decisions
+    assert {t.trial for t in before.trials} <= {t.trial for t in result.stored.trials}
+    with contextlib.closing(sqlite3.connect(bowl_run / store.DATABASE)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == store.FORMAT

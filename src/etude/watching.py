@@ -120,7 +120,10 @@ class Watch:
         now = time.monotonic()
         # Where this process was itself stopped (Ctrl-Z, a suspended machine), the trials were, too.
         passed, self._looked = min(now - self._looked, 4 * TICK_S), now
-        self._out = {trial: (work, out_s + passed) for trial, (work, out_s) in self._out.items()}
+        held = self.executor.held()
+        for trial in held.keys() & self._out.keys():  # until its process has started a trial is not late
+            work, out_s = self._out[trial]
+            self._out[trial] = work, out_s + passed
         for trial, (work, out_s) in list(self._out.items()):
             expected_s = self.pace.longest_s(work)
             if out_s > max(HUNG_S, HUNG_TIMES * expected_s):
@@ -129,7 +132,7 @@ class Watch:
                     f"{duration(expected_s)} were expected; its process was ended"
                 )
                 self._give_up(trial, Failure(reason=reason, traceback="", kind="hung"))
-        self._look_at_memory(self.executor.held())
+        self._look_at_memory(held)
         return now < self.lost_at
 
     def _look_at_memory(self, held: Mapping[Trial, int]) -> None:

@@ -194,3 +194,25 @@ def test_a_recipe_is_told_as_far_as_it_is_not_the_usual_one(recipe, words):
 def test_a_recipe_stored_before_there_was_more_to_say_is_told():
     stored = {"optimizer": "sgd", "optimizer_options": {}, "schedule": "linear", "batch_size": 10}
     assert recipe_words(stored) == ["sgd", "batch 10", "linear schedule"]
+
+
+def test_a_search_adds_the_trials_that_it_asks_for_and_shows_those_that_it_paused(tmp_path):
+    frames = []
+    with Progress(terminal(140, 40)) as progress:
+
+        def on_event(event):
+            progress(event)
+            frames.append(frame(progress))
+
+        study = Study.default("quadratic").replace(epochs=40)
+        study.find(tmp_path / "run", trials=6, executor="inline", on_event=on_event)
+    written = progress.console.file.getvalue()
+    assert "The budget (--trials 6) buys 6 trials' worth of steps" in written
+    assert "searching for the rate of quadratic" in written
+    decided = [lines[-1] for lines in frames if re.match(r"\d+\. ", lines[-1])]
+    assert decided[0].startswith("1. ")
+    assert len({line.partition(".")[0] for line in decided}) > 2
+    last = frames[-1]
+    assert len(frames[1]) < len(last), "rates appear when they are asked for"
+    assert any(line.endswith("paused") for line in last)
+    assert any(line.endswith("completed") for line in last)

@@ -395,7 +395,8 @@ def test_each_field_has_an_option_that_is_listed_and_taken():
     fields = {f.name for f in dataclasses.fields(Study)} - NOT_OPTIONS
     fields |= {f"recipe.{f.name}" for f in dataclasses.fields(Recipe)}
     assert set(cli.OPTIONS.values()) == fields
-    assert set(cli.OPTIONS) <= set(inspect.signature(cli.run).parameters)
+    for command in (cli.run, cli.find):
+        assert set(cli.OPTIONS) <= set(inspect.signature(command).parameters)
     assert {field.rpartition(".")[2] for field in cli.OPTIONS.values()} == set(cli.OPTIONS)
 
 

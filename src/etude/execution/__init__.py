@@ -36,7 +36,7 @@ class Executor(Protocol):
         """End the process that has a slice of ``trial`` under way; `wait` returns it with ``failure``. `inline` cannot."""
 
     def held(self) -> dict[Trial, int]:
-        """Return the bytes of memory that each trial under way holds, those in processes of their own."""
+        """Return the bytes of memory that each trial under way holds, those in processes of their own that have started."""
 
     def close(self, *, kill: bool = False) -> None:
         """Leave nothing behind: no process, no setting changed. ``kill`` does not wait for slices under way."""

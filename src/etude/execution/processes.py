@@ -107,11 +107,11 @@ class Processes:
                 _kill(one.pool)
 
     def held(self) -> dict[Trial, int]:
-        """Return the bytes that each worker with a slice holds for itself."""
+        """Return the bytes that each worker with a slice holds for itself, once it has started."""
         return {
             one.work.trial: sum(memory.held_bytes(pid) for pid in (one.pool._processes or {}))
             for one in self._workers
-            if one.work is not None
+            if one.work is not None and one.begun.done()
         }
 
     def close(self, *, kill: bool = False) -> None:
