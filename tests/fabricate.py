@@ -14,6 +14,8 @@ import numpy as np
 from etude import store
 from etude.engine.history import Evaluation, History
 from etude.result import Result
+from etude.searched import Search
+from etude.spec.budget import Budget
 from etude.spec.study import Study
 from etude.store import Stored, StoredTrial, Writer
 
@@ -122,8 +124,11 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
     A rate of 1 or more diverges at a fiftieth of it. With a schedule that depends on the horizon each is a trial of its own.
     """
     made = Study.default("digits").replace(epochs=EPOCHS, lrs=sorted(plan), seeds=10, expect={}, **study)
-    table = made.to_dict() | {"search": {"searcher": "adaptive", "low": 1e-5, "high": 10.0, "range_source": "usual",
-                                         "budget": {"kind": "trials", "amount": 6.0}}}  # fmt: skip
+    search = Search(
+        searcher="adaptive", low=1e-5, high=10.0, range_source="usual", budget=Budget(kind="trials", amount=6.0), epochs=EPOCHS,
+        seeds=made.seeds,
+    )  # fmt: skip
+    table = made.to_dict() | {"search": search.to_dict()}
     end = EPOCHS * STEPS_PER_EPOCH
     with Writer(directory) as writer:
         identity = {
@@ -145,6 +150,16 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
                 steps = [s for s in range(0, last + 1, end // 16) if lost is None or s < lost]
                 values = [function(lr, step / end, seed) for step in steps]
                 last = last if lost is None else lost
+                asked = {
+                    "lr": lr,
+                    "seed": seed,
+                    "horizon": horizon,
+                    "epochs": epochs,
+                    "why": "",
+                    "from_step": 0,
+                    "until_step": last,
+                }
+                writer.decide("a rung", [asked])
                 writer.commit(mine, f"{lr}-{seed}-{horizon}", History(
                     first_step=0, last_step=last, loss=np.linspace(2.3, 1.0, last), grad_norm=np.ones(last),
                     update_ratio=np.ones(last), wall_s=1.0, diverged=lost, evaluations=tuple(
@@ -156,4 +171,5 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
                         for step, value in zip(steps, values, strict=True)
                     ),
                 ), b"0")  # fmt: skip
+        writer.decide("the budget is spent", [])
     return Result.load(directory)

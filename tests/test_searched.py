@@ -29,6 +29,7 @@ def test_the_horizon_is_that_of_the_study_and_what_is_short_of_it_is_paused(foun
     assert found.recommendation.lr == 1e-2
     assert not found.recommendation.provisional
     assert found.recommendation.edge is None
+    assert found.complete
     evidence = found.rates.set_index("lr")
     assert evidence["paused_at"].notna().tolist() == [True, True, False, False, False, False, True, False]
     assert evidence["behind"][1e-3] > 0.1

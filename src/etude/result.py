@@ -374,7 +374,7 @@ class Result:
         from etude.notation import format_rate
 
         lrs = ",".join(format_rate(lr) for lr in next_run["lrs"])
-        seeds = list(self.study["seeds"]) if self.searched else sorted(self.study["seeds"])
+        seeds = list(self.search.search.seeds) if self.search is not None else sorted(self.study["seeds"])
         more = max(0, (next_run["seeds"] or 0) - len(seeds))
         seeds += range(max(seeds) + 1, max(seeds) + 1 + more)
         if self.searched and lrs:  # not all the rates and seeds that may be used: these alone
