@@ -110,7 +110,8 @@ def find(
         finding = _Finding(
             writer=writer, executor=carrying, prepared=prepared, study=study, search=search, pace=pace,
             searcher=named.make(
-                search.searcher, search.low, search.high, search.bracket, prepared.setup.steps_per_epoch
+                search.searcher, search.low, search.high, search.bracket, prepared.setup.steps_per_epoch,
+                workers=carrying.slots if trials is None else 1,
             ),
             watch=Watch(carrying, pace, *limits), on_event=on_event,
         )  # fmt: skip

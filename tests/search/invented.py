@@ -10,6 +10,7 @@ import numpy as np
 import etude
 from etude.engine.history import is_due, step_of
 from etude.search import Decision, Standing
+from etude.search.seen import Seen
 from etude.spec.recipe import Recipe
 from etude.spec.trial import Trial
 
@@ -48,10 +49,10 @@ class World:
         shared, own = (np.random.default_rng([seed, of]).standard_normal() for of in (0, int(lr * 1e15)))
         return math.exp(y + self.sd * (shared + own * (1 - math.exp(y))))
 
-    def good(self, lr: float, margin: float = 0.0) -> bool:
-        """Whether a rate's mean is within δ: 2 % of what training gains, two standard deviations, or what is given."""
+    def good(self, lr: float) -> bool:
+        """Whether a rate's mean is within δ: 2 % of what training gains, or the standard deviation between seeds."""
         best = math.exp(self.y(self.x, 1.0))
-        delta = max(margin, 2 * self.sd * best, 0.02 * (1 - best))
+        delta = max(math.sqrt(2) * self.sd * best, 0.02 * (1 - best))
         return math.log10(lr) < self.x + self.cliff and math.exp(self.y(math.log10(lr), 1.0)) - best <= delta
 
     def standing(self, trial: Trial, step: int, ends: set[int], every: float = 1.0) -> Standing:
@@ -68,6 +69,9 @@ class World:
         return Standing(epochs=(math.ceil(dies) if ended else step) / STEPS, ended=ended, scores=tuple(scores))
 
 
+FRESH = Standing(epochs=0.0, ended=False)
+
+
 @dataclass
 class Game:
     """A search as it is played; ``left`` in epochs."""
@@ -81,9 +85,23 @@ class Game:
     def whys(self) -> list[str]:
         return [decision.why for decision in self.decisions]
 
-    def rates(self, epochs: float) -> set[float]:
-        """Return the rates that were asked for until then."""
-        return {r.trial.lr for of in self.decisions for r in of.requests if math.isclose(r.epochs, epochs)}
+    def asked(self, epochs: float) -> list[float]:
+        """Return the rates (log10) that were asked for until then, rising."""
+        return sorted({
+            math.log10(one.trial.lr) for of in self.decisions for one in of.requests if math.isclose(one.epochs, epochs)
+        })  # fmt: skip
+
+    def carry(self, trial, epochs, of, world, twist=lambda trial, standing: standing) -> None:
+        """Carry a trial on, as a search or a person may want it."""
+        step = step_of(epochs, STEPS)
+        ends = self.ends.setdefault(trial, set())
+        ends.add(step)
+        self.results[trial] = twist(trial, world.standing(trial, step, ends, of.evaluate_every))
+
+    def pick(self, of) -> float:
+        """Return the rate that the analysis recommends of what is stored by now."""
+        made = Seen(study=of, results=self.results, steps_per_epoch=STEPS).answer()
+        return made.lrs[made.pick()]
 
 
 def study(**changes) -> etude.Study:
@@ -92,10 +110,13 @@ def study(**changes) -> etude.Study:
     return etude.Study(recipe=fields.pop("recipe", Recipe()), **fields)
 
 
-def play(searcher, of, world, budget=10.0, game=None, most=100, twist=lambda trial, standing: standing) -> Game:
+def play(
+    searcher, of, world, budget=10.0, *, game=None, twist=lambda trial, standing: standing, leak=0.0, most=100
+) -> Game:
     """Play a search with ``budget`` full trials until it ends, and hold each decision against the searcher's promises.
 
-    ``twist`` changes what came of a trial.
+    ``twist`` changes what came of a trial; ``leak`` is what goes of the budget beside training, as time does, in full trials
+    a decision.
     """
     game = game or Game()
     game.left = math.inf if budget is None else budget * of.epochs
@@ -107,12 +128,10 @@ def play(searcher, of, world, budget=10.0, game=None, most=100, twist=lambda tri
             return game
         check(searcher, of, game, decision)
         for one in decision.requests:
-            before = game.results.get(one.trial, Standing(epochs=0.0, ended=False))
-            step = step_of(one.epochs, STEPS)
-            game.ends.setdefault(one.trial, set()).add(step)
-            after = twist(one.trial, world.standing(one.trial, step, game.ends[one.trial], of.evaluate_every))
-            game.results[one.trial] = after
-            game.left -= max(0.0, after.epochs - before.epochs)
+            before = game.results.get(one.trial, FRESH)
+            game.carry(one.trial, one.epochs, of, world, twist)
+            game.left -= max(0.0, game.results[one.trial].epochs - before.epochs)
+        game.left -= leak * of.epochs
     raise AssertionError(f"the search does not end: {game.whys}")
 
 
@@ -125,11 +144,12 @@ def check(searcher, of, game, decision) -> None:
         assert searcher.low <= one.trial.lr <= searcher.high or one.trial.lr in {t.lr for t in game.results}
         assert one.trial.seed in of.seeds
         assert one.why
-        before = game.results.get(one.trial, Standing(epochs=0.0, ended=False))
+        before = game.results.get(one.trial, FRESH)
         until = step_of(one.epochs, STEPS) / STEPS
         assert not before.ended, "what ended is not asked for again"
         assert not before.failed, "what failed is not asked for again"
         assert until > before.epochs, "what is done is not asked for again"
         assert one.trial.horizon is None or one.trial.horizon == one.epochs
         cost += until - before.epochs
+        assert (until - before.epochs) * searcher.workers <= game.left * (1 + 1e-6), "no more than a worker has"
     assert cost <= game.left * (1 + 1e-6), "no more than there is"
