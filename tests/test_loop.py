@@ -4,8 +4,6 @@ import decimal
 import json
 import math
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 
 import etude
+import programs
 from etude import loop, store
 from etude.errors import InUseError, MismatchError, SpecError
 
@@ -166,14 +165,13 @@ def test_kill_9_loses_the_trial_under_way_and_no_other(tmp_path):
                 time.sleep(60)
             descend(trial)
         """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "in the middle\n"
-        assert statuses(tmp_path / "run")[1, 0, 3] == "running"
-        with pytest.raises(InUseError, match="another process is writing to it"):
-            next(made(lrs=[0.1, 1, 1.5]).missing(tmp_path / "run"))
-        process.send_signal(signal.SIGKILL)
+    process = programs.Program("-c", textwrap.dedent(script), cwd=tmp_path)
+    process.wait_for("in the middle\n")
+    assert statuses(tmp_path / "run")[1, 0, 3] == "running"
+    with pytest.raises(InUseError, match="another process is writing to it"):
+        next(made(lrs=[0.1, 1, 1.5]).missing(tmp_path / "run"))
+    process.kill()
+    assert process.wait(timeout=10) == -signal.SIGKILL
     assert list(statuses(tmp_path / "run").values()) == ["completed", "paused", "pending"]
     assert descended(made(lrs=[0.1, 1, 1.5]), tmp_path / "run") == [(1, 0), (1.5, 0)]
     descended(made(lrs=[0.1, 1, 1.5]), tmp_path / "whole")

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -15,6 +13,7 @@ import pytest
 import torch
 
 import etude
+import programs
 from etude.engine.session import Session, Setup
 from etude.execution import plan, sharing
 from etude.execution.carrier import Slice
@@ -23,9 +22,6 @@ from etude.execution.processes import Processes
 from etude.spec.trial import Trial
 
 TRIAL = Trial(lr=1e-2, seed=0)
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +215,8 @@ def test_a_model_made_in_a_script_without_a_guard_works_in_processes(tmp_path):
         print(result.rates[["lr", "verdict"]].shape)
         """)
     )
-    command = [sys.executable, str(script), str(tmp_path / "run")]
-    for _ in range(2):  # the second time nothing is left to train, and the identity holds
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    for fresh in (True, False):  # the second time nothing is left to train, and the identity holds
+        done = programs.run(script, tmp_path / "run", cwd=tmp_path, fresh=fresh)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines() == ["script runs", "True 0.01 Net", "(2, 2)"]
 
@@ -239,11 +234,11 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
         study.run(sys.argv[1], executor="processes", workers=2, on_event=on_event)
         """)
     )
-    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline().strip() == "under way"
+    process = programs.Program(script, tmp_path / "run", cwd=tmp_path)
+    process.wait_for("under way")
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 3
-    process.kill()
+    os.kill(process.pid, signal.SIGKILL)
     process.wait(timeout=10)
     _, alive = psutil.wait_procs(family, timeout=15)
     for left in alive:

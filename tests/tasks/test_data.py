@@ -1,10 +1,7 @@
 """Data as people have them: what they become, where a trial can be cut, and that all kinds give the same curves."""
 
 import dataclasses
-import os
 import random
-import subprocess
-import sys
 import textwrap
 import threading
 from typing import NamedTuple
@@ -27,6 +24,7 @@ from torch.utils.data import (
 )  # fmt: skip
 
 import etude
+import programs
 from etude import runner, store
 from etude.engine import rehearsal
 from etude.engine.session import Session, Setup, Uncut
@@ -149,9 +147,6 @@ KINDS = {
 }  # fmt: skip
 TRIAL = Trial(lr=0.01, seed=1)
 LAST = 12
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def net():
@@ -463,10 +458,7 @@ def test_ctrl_c_within_an_epoch_of_a_loader_with_workers_and_the_same_again_give
     script.write_text(SCRIPT)
 
     def run(directory, at):
-        return subprocess.run(
-            [sys.executable, script, tmp_path / directory, str(at)], capture_output=True, text=True, timeout=250,
-            check=False, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        return programs.run(script, tmp_path / directory, at, cwd=tmp_path, one_core=True)
 
     stopped = run("run", 7)  # in the second epoch, after the steps of the rehearsal
     assert stopped.returncode == 130, stopped.stderr
