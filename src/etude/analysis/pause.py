@@ -4,7 +4,7 @@ Short runs prefer higher rates than long ones, so a rate below the good ones is 
 that alone says nothing. Its *pace* does: how much sooner the best rate was as good. At a small multiple of that pace it would
 be, at the horizon, where the best rate was long before; if that is still short of the margin, it is too low. A rate above
 the good ones only loses by a longer run. Beyond a rate that is too low or too high are only others of its kind, as long as
-they are no better than it in as long. docs/validation/pauses.md has the experiment behind each constant.
+they are no better than it in as long. docs/validation/pauses.md has what comes of it, and of other constants.
 
 Does not know why a rate was paused.
 """
