@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import programs
 from etude import store
 
 STUDY = """
@@ -58,9 +58,7 @@ def records(directory):
 
 def process(*words, cwd, **options):
     """Run ``etude WORDS`` in a process of its own, as the installed command does: without the working directory on the path."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "etude", *words], cwd=cwd, capture_output=True, text=True, timeout=280, **options
-    )
+    return programs.run("-P", "-m", "etude", *words, cwd=cwd, **options)
 
 
 def test_a_python_file_is_run_and_goes_on_and_the_tables_are_alone_on_standard_output(etude_command, mine, tmp_path):
@@ -197,7 +195,7 @@ def test_a_file_that_fails_is_one_line_and_no_run_directory_in_a_process_of_its_
     }
     for text, said in broken.values():
         (tmp_path / "broken.py").write_text(text)
-        done = process("run", "broken.py", cwd=tmp_path, stdin=subprocess.DEVNULL)
+        done = process("run", "broken.py", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(said), done.stderr
         assert done.stderr.count("\n") == 1
@@ -206,14 +204,11 @@ def test_a_file_that_fails_is_one_line_and_no_run_directory_in_a_process_of_its_
 
 def test_ctrl_c_while_the_file_is_read_stops_with_130_and_leaves_nothing(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
-    running = subprocess.Popen(
-        [sys.executable, "-P", "-m", "etude", "run", "slow.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+    running = programs.Program("-P", "-m", "etude", "run", "slow.py", cwd=tmp_path)
     wait_for((tmp_path / "begun").exists)
     os.kill(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert err.strip() == "etude: stopped"
+    assert running.wait(timeout=60) == 130
+    assert running.stderr.strip() == "etude: stopped"
     assert not (tmp_path / "runs").exists()
 
 
@@ -228,19 +223,15 @@ def test_ctrl_c_while_it_trains_names_the_command_that_goes_on_and_it_does(tmp_p
         "from torch import nn\n\nclass Net(nn.Linear):\n  def __init__(self): super().__init__(1, 1)\n"
     )
     words = ["run", "deep er/mine.py", "--executor", "processes", "--workers", "2", "--out", "runs/it"]
-    running = subprocess.Popen(
-        [sys.executable, "-P", "-m", "etude", *words], cwd=tmp_path, text=True, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    running = programs.Program("-P", "-m", "etude", *words, cwd=tmp_path)
     wait_for(
         lambda: store.exists(tmp_path / "runs/it") and any(t.step for t in store.read(tmp_path / "runs/it").trials)
     )
     os.kill(running.pid, signal.SIGINT)
-    _, err = running.communicate(timeout=120)
-    if running.returncode == 0:
+    if running.wait(timeout=120) == 0:
         pytest.skip("it was done before it could be stopped")
     assert running.returncode == 130
-    command = err.splitlines()[-1].partition("To go on: ")[2]
+    command = running.stderr.splitlines()[-1].partition("To go on: ")[2]
     assert command == "etude resume runs/it --study 'deep er/mine.py' --executor processes --workers 2"
     done = process(*shlex.split(command)[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -263,13 +254,13 @@ def test_the_starter_is_written_and_runs_as_it_is_all_the_way(tmp_path):
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout == "Wrote study.py. It runs as it is:\n  etude run study.py\n"
     assert [path.name for path in tmp_path.iterdir()] == ["study.py"]
-    ran = process(*shlex.split(told.stdout.splitlines()[-1])[1:], cwd=tmp_path)
+    ran = process(*shlex.split(told.stdout.splitlines()[-1])[1:], cwd=tmp_path, one_core=True)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("etude: training study, 10 trials into runs/study")
     assert "Train at 1e-2: " in ran.stdout
     assert (tmp_path / "runs/study/figures/curves.png").is_file()
     (command,) = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  etude ")]
-    on = process(*shlex.split(command)[1:], cwd=tmp_path)
+    on = process(*shlex.split(command)[1:], cwd=tmp_path, one_core=True)
     assert on.returncode == 0, on.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"study.py", "runs"}
 

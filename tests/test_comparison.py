@@ -13,6 +13,7 @@ from rich.console import Console
 
 import etude
 import fabricate
+import programs
 from conftest import trained
 from etude.errors import SpecError, StoreError
 from etude.present.terminal import print_comparison
@@ -148,10 +149,11 @@ def test_a_full_table_fits_eighty_columns():
 
 @pytest.mark.parametrize("columns", ["80", "40"])
 def test_the_output_is_whole_when_piped(pair, columns, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "etude", "compare", pair / "adam", pair / "sgd", "--out", tmp_path / "c.png"],
-        capture_output=True, text=True, check=True, env={"PATH": "", "COLUMNS": columns, "PYTHONPATH": ":".join(sys.path)},
+    done = programs.run(
+        "-m", "etude", "compare", pair / "adam", pair / "sgd", "--out", "c.png", cwd=tmp_path,
+        env={"PATH": "", "COLUMNS": columns, "PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
     assert all(len(line) <= int(columns) for line in lines if "─" in line)

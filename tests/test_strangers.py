@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler
 
 import etude
+import programs
 from etude import runner
 from etude.errors import EtudeError, SpecError, TrainingError
 
@@ -352,12 +353,7 @@ def test_an_error_in_a_worker_process_names_the_users_line(tmp_path):
         "result = etude.Study(task=task, recipe=recipe, lrs=[1e-3, 1e3], epochs=4).run('run', executor='processes')\n"
         "print(result.to_dict()['trials'][1]['reason'])\n"
     )
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
-    )
+    done = programs.run(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "RuntimeError: no more; " in done.stdout
     assert done.stdout.rstrip().endswith("stranger.py, line 6)")
