@@ -344,7 +344,7 @@ def troubled(tiny_task, model):
 
 
 def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, tiny_task, monkeypatch):
-    monkeypatch.setattr(watching, "HUNG_S", 6.0)
+    monkeypatch.setattr(watching, "HUNG_S", 4.0)
     monkeypatch.setattr(watching, "HUNG_TIMES", 0.0)
     result = troubled(tiny_task, Stuck).find(
         tmp_path / "run", trials=6, lrs="1e-2..1e4", executor="processes", workers=2
@@ -392,15 +392,15 @@ def test_a_limit_of_time_is_kept_and_what_is_unfinished_can_go_on(tmp_path, monk
     study = BOWL.replace(epochs=100_000)
     seen = []
     began = time.monotonic()
-    result = study.find(tmp_path / "run", budget="10s", executor="inline", on_event=seen.append)
-    assert 8.0 < time.monotonic() - began < 20.0, "within a tenth, where the machine has nothing else to do"
+    result = study.find(tmp_path / "run", budget="6s", executor="inline", on_event=seen.append)
+    assert 5.0 < time.monotonic() - began < 15.0, "within a tenth, where the machine has nothing else to do"
     assert result.search.ended == finding.OUT_OF_TIME
     assert result.complete
-    assert 8.0 < result.stored.searched_s < 20.0
+    assert 5.0 < result.stored.searched_s < 15.0
     steps = sum(t.step for t in result.stored.trials)
-    seen, again = told(study, tmp_path / "run", budget="10s")
+    seen, again = told(study, tmp_path / "run", budget="6s")
     assert not [event for event in seen if isinstance(event, events.Advanced)], "all calls together have the time"
-    seen, again = told(study, tmp_path / "run", budget="30s")
+    seen, again = told(study, tmp_path / "run", budget=result.stored.searched_s + 5)
     assert sum(t.step for t in again.stored.trials) > steps
 
 
@@ -416,7 +416,7 @@ def test_what_a_searcher_asks_beyond_the_budget_is_not_trained(tmp_path, monkeyp
 def test_a_limit_of_time_leaves_a_little_for_judging_and_gives_up_what_is_late():
     for seconds in (30.0, 1200.0, 36_000.0):
         ends, lost = finding._limits(Budget(kind="wall", amount=seconds), 100.0, None)
-        assert 100 + 0.9 * seconds < ends < 100 + seconds < lost < 100 + 1.1 * seconds
+        assert 100 + 0.9 * seconds <= ends < 100 + seconds < lost < 100 + 1.1 * seconds
     assert finding._limits(Budget(kind="cost", amount=0.25), 100.0, None) == (float("inf"), float("inf"))
 
 

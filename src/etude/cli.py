@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -173,6 +174,7 @@ def find(
         for name, value in locals().items()
         if name in OPTIONS and name not in NOT_SEARCHED and value is not None
     }
+    began_s = time.monotonic()  # what is imported from here on takes time that is limited, too
     from etude.spec.budget import parse_budget
 
     asked = None if budget is None and trials is None and cost is None else parse_budget(budget, trials, cost)
@@ -190,6 +192,7 @@ def find(
         lrs=lrs,
         seeds=seeds,
         searcher=searcher,
+        began_s=began_s,
     )
 
 

@@ -39,7 +39,7 @@ from etude.watching import Pace, Watch
 
 MOST_SEEDS = 10  # that a search may use, where nobody says which
 # Of a limit of time so much, and so many seconds, are for judging at the end; slices that are then still out have so long.
-JUDGING_SHARE, JUDGING_S, GRACE_SHARE = 0.01, 2.0, 0.05
+JUDGING_SHARE, JUDGING_S, GRACE_SHARE = 0.01, 3.0, 0.05
 OUT_OF_TIME = "the time is spent"
 
 
@@ -75,16 +75,18 @@ def find(
     study: Study, directory: str | Path | None = None, *, budget: Budget | None = None, lrs: object = None,
     seeds: object = None, searcher: str | None = None, executor: str = "auto", workers: int | None = None,
     device: str = "auto", on_event: Callable[[Event], None] = lambda _: None, dry_run: bool = False,
+    began_s: float | None = None,
 ) -> Result | None:  # fmt: skip
     """Search for the rate in the run directory (``runs/NAME``), or go on with that, and return the result.
 
     What is not said is as the search in the directory has it, else usual: a quarter of a full grid, the range of rates that
     the optimizer is known for, the study's seeds and further ones up to ten. ``dry_run`` tells the estimate (`Estimated`) and
-    returns None.
+    returns None. Time is limited from ``began_s`` on (``time.monotonic()``), now if it is not said.
 
     Raises what `runner.run` raises, and `SpecError` for a budget that buys less than two trials.
     """
-    began, began_s = time.time(), time.monotonic()
+    began_s = time.monotonic() if began_s is None else began_s
+    began = time.time() - (time.monotonic() - began_s)
     directory = place(study, directory)
     plan.check(executor, workers)
     stored = store.read_if_any(directory)
