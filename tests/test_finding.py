@@ -420,6 +420,18 @@ def test_a_limit_of_time_leaves_a_little_for_judging_and_gives_up_what_is_late()
     assert finding._limits(Budget(kind="cost", amount=0.25), 100.0, None) == (float("inf"), float("inf"))
 
 
+@pytest.mark.usefixtures("whole_search")
+def test_a_limit_of_time_must_last_for_a_trial_to_the_horizon_with_many_workers_too(searched, monkeypatch):
+    """Eight workers would train two trials' worth in a quarter of the time that one trial takes."""
+    monkeypatch.setattr(finding.plan, "cores", lambda: 8)
+    study = BOWL.replace(epochs=100_000)
+    with pytest.raises(
+        SpecError, match=r"expected what buys 10 trials at least, got --budget 5s, which buys"
+    ) as refused:
+        study.find(searched, budget="5s", executor="processes", workers=8, dry_run=True)
+    assert re.search(r"give --budget \d", str(refused.value))
+
+
 def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
     """Slices that could not be stored before the end are not begun, and those under way are given up when it is over."""
     pace = watching.Pace(setup=None, rehearsed_step_s=0.1, evaluation_s=0.0, wall_s=10.0, steps=100)

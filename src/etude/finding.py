@@ -38,6 +38,9 @@ from etude.store import Stored, Writer
 from etude.watching import Pace, Watch
 
 MOST_SEEDS = 10  # that a search may use, where nobody says which
+# A budget of time lasts as long as so many trials one after another, however many workers there are: a first look, and one trial
+# to the horizon.
+FEWEST_IN_A_ROW = 1.25
 # Of a limit of time so much, and so many seconds, are for judging at the end; slices that are then still out have so long.
 JUDGING_SHARE, JUDGING_S, GRACE_SHARE = 0.01, 3.0, 0.05
 OUT_OF_TIME = "the time is spent"
@@ -113,7 +116,7 @@ def find(
             writer=writer, executor=carrying, prepared=prepared, study=study, search=search, pace=pace,
             searcher=named.make(
                 search.searcher, search.low, search.high, search.bracket, prepared.setup.steps_per_epoch,
-                workers=carrying.slots if trials is None else 1,
+                carrying.slots if trials is None else 1,
             ),
             watch=Watch(carrying, pace, *limits), on_event=on_event,
         )  # fmt: skip
@@ -221,14 +224,17 @@ def _pace(prepared: Prepared) -> Pace:
 
 
 def _estimate(prepared: Prepared, search: Search, pace: Pace, prepared_s: float) -> Estimated:
-    """Say what the budget buys, preparing taken off. Raises `SpecError` where that is less than two trials."""
+    """Say what the budget buys, preparing taken off. Raises `SpecError` where that is too little for an answer."""
     budget, workers = search.budget, min(prepared.plan.workers, plan.cores())
     trial_s = pace.epoch_s * search.epochs / workers  # of one of many
     trials = budget.trials if budget.trials is not None else max(0.0, budget.amount - prepared_s) / trial_s
-    if trials < FEWEST_TRIALS:
-        needed = budget.of_trials(FEWEST_TRIALS, trial_s + prepared_s / FEWEST_TRIALS)
+    fewest: float = FEWEST_TRIALS
+    if budget.trials is None and workers > 1:
+        fewest = max(fewest, FEWEST_IN_A_ROW * workers)
+    if trials < fewest:
+        needed = budget.of_trials(fewest, trial_s + prepared_s / fewest)
         raise SpecError(
-            f"budget: expected what buys {FEWEST_TRIALS} trials at least, got {budget}, which buys {trials:.2g}: a trial of "
+            f"budget: expected what buys {fewest:g} trials at least, got {budget}, which buys {trials:.2g}: a trial of "
             f"{search.epochs:g} epochs takes about {duration(pace.epoch_s * search.epochs)}; give {needed} or more, or fewer "
             "--epochs"
         )
