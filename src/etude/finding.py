@@ -147,15 +147,19 @@ def find(
 
 
 def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
-    """Have a range test say where to look first, in a range that nobody gave: a stored one, or one that is made now.
+    """Have a range test say where to look first: a stored one, or in a range that nobody gave one that is made now.
 
     Where it is not worth its cost, or tells nothing, the search is as it was.
     """
-    stored = prepared.stored
-    if search.range_source != "usual" or search.searcher != "adaptive" or (stored is not None and stored.decisions):
+    stored, usual = prepared.stored, search.range_source == "usual"
+    if search.bracket is not None or search.searcher != "adaptive" or (stored is not None and stored.decisions):
         return search
     test = None if stored is None or stored.range_test is None else RangeTest.from_dict(stored.range_test)
-    if test is None or test.from_lr is not None:  # a test in the midst of training says nothing of its beginning
+    if test is not None and test.from_lr is not None:  # in the midst of training it says nothing of its beginning
+        test = None
+    if test is None and not usual:
+        return search
+    if test is None:
         steps = prepared.setup.steps
         worth = None if search.budget.trials is None else search.budget.trials * steps(search.epochs)
         with _threads(prepared.plan.threads):
@@ -172,9 +176,9 @@ def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
         f"A range test of {test.steps:,} steps ({test.share:.2g} of a trial): rates from {rate_text(low)} to {rate_text(high)} are "
         "looked at first."
     )
-    return dataclasses.replace(
-        search, range_source="range test", bracket=(low, high), bracket_steps=test.steps
-    )  # fmt: skip
+    if not usual:  # the test was made by somebody for something else
+        return dataclasses.replace(search, bracket=(low, high))
+    return dataclasses.replace(search, range_source="range test", bracket=(low, high), bracket_steps=test.steps)
 
 
 @contextlib.contextmanager
@@ -194,10 +198,11 @@ def _settled(
     """Put together what was asked for, what the directory's search has, and what is usual."""
     old = None if before is None else before.search
     bracket, bracket_steps = (None, 0) if old is None else (old.bracket, old.bracket_steps)
-    if lrs is not None:
-        (low, high), source, bracket = parse_range(lrs), "given", None
-    elif old is not None:
+    given = None if lrs is None else parse_range(lrs)
+    if old is not None and given in (None, (old.low, old.high)):
         low, high, source = old.low, old.high, old.range_source
+    elif given is not None:
+        (low, high), source, bracket = given, "given", None
     else:
         (low, high), source = usual_range(study.recipe), "usual"
     if seeds is not None:
