@@ -428,7 +428,8 @@ def test_a_limit_of_time_must_last_for_a_trial_to_the_horizon_with_many_workers_
     with pytest.raises(
         SpecError, match=r"expected what buys 10 trials at least, got --budget 5s, which buys"
     ) as refused:
-        study.find(searched, budget="5s", executor="processes", workers=8, dry_run=True)
+        limit = Budget(kind="wall", amount=5.0)
+        finding.find(study, searched, budget=limit, executor="processes", workers=8, dry_run=True)
     assert re.search(r"give --budget \d", str(refused.value))
 
 
