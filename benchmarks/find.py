@@ -24,9 +24,11 @@ of the best in more than 10 %.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import math
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -35,8 +37,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import etude.search
 import fragment
 import live
+import replay
 from etude.search import Searcher
 from etude.search.adaptive import Adaptive
 from etude.search.grid import Full
@@ -148,17 +152,28 @@ def of_truths() -> list[Sweep]:
 
 
 def play_all(sweeps: Sequence[Sweep], names: Sequence[str], repetitions: int, workers: int) -> list[Played]:
-    """Play every searcher on every sweep; Optuna's, which take seconds, a tenth as often."""
-    for sweep in sweeps:
-        assert sweep.margin > 0  # computed here, once, and taken along
-    jobs = [
-        (sweep, name, repetition)
-        for name in names
-        for sweep in sweeps
-        for repetition in range(max(2, repetitions // 10) if name.startswith("tpe") else repetitions)
-    ]
+    """Play every searcher on every sweep; Optuna's, which take seconds, a tenth as often. What was played is kept in the cache."""
+    found: list[Played] = []
+    folder = fragment.cache() / "plays" / source_digest()
+    folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(run, jobs, chunksize=4))
+        for sweep, name in itertools.product(sweeps, names):
+            times = max(2, repetitions // 10) if name.startswith("tpe") else repetitions
+            kept = folder / f"{sweep.name}-{sweep.metric}-{len(sweep.lrs)}x{len(sweep.seeds)}-{name}-{times}.pickle"
+            if not kept.is_file():
+                assert sweep.margin > 0  # computed here, once, and taken along
+                played = list(pool.map(run, [(sweep, name, r) for r in range(times)], chunksize=2))
+                kept.write_bytes(pickle.dumps(played))
+            found += pickle.loads(kept.read_bytes())
+    return found
+
+
+def source_digest() -> str:
+    """Return a short digest of what decides how a play goes: searchers, analysis, and the replay."""
+    hashed = hashlib.blake2b(fragment.analysis_digest().encode(), digest_size=6)
+    for path in (*sorted(Path(etude.search.__file__).parent.glob("*.py")), Path(replay.__file__), Path(__file__)):
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()
 
 
 def within(plays: Sequence[Played], cost: float) -> float:
