@@ -339,7 +339,7 @@ COMMIT_CRASHER = textwrap.dedent("""
     from pathlib import Path
     import sklearn.datasets, torch._dynamo
     import etude
-    from etude import runner, store
+    from etude import carrying, store
     carrying.SLICE_S = 0.0  # a step a slice
     study = etude.Study.default("digits").replace(lrs=[1e-3, 1e-2], seeds=1, epochs=1)
     directory, left = Path(sys.argv[1]), 0

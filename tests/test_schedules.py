@@ -347,7 +347,7 @@ def test_curves_from_elsewhere_have_no_schedule(tmp_path, etude_command):
     rows = "".join(f"{lr},{epoch},{loss},{loss}\n" for lr, epoch, loss in losses)
     (tmp_path / "curves.csv").write_text("lr,epoch,train_loss,val_loss\n" + rows)
     result = etude.judge(tmp_path / "curves.csv")
-    assert figures.names(result) == [name for name in figures.FIGURES if name != "schedule"]
+    assert figures.names(result) == [name for name in figures.FIGURES if name not in ("schedule", "range-test")]
     with pytest.raises(SpecError, match="figure 'schedule' needs the recipe of a run that etude trained"):
         result.plot("schedule")
     said = etude_command("judge", "curves.csv", "--out", "pictures")

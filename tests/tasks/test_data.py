@@ -460,11 +460,11 @@ def test_ctrl_c_within_an_epoch_of_a_loader_with_workers_and_the_same_again_give
     def run(directory, at):
         return programs.run(script, tmp_path / directory, at, cwd=tmp_path, one_core=True)
 
-    stopped = run("run", 7)  # in the second epoch, after the steps of the rehearsal
+    stopped = run("run", 12)  # in the third epoch, after the steps of the rehearsal
     assert stopped.returncode == 130, stopped.stderr
     (trial,) = store.read(tmp_path / "run").trials
     assert trial.status == "paused", "a loader's workers must not die of it and fail the trial"
-    assert trial.step == 7
+    assert trial.step == 12
     assert run("run", 0).returncode == 0
     assert run("whole", 0).returncode == 0
     ours, theirs = (store.read(tmp_path / name).trials[0] for name in ("run", "whole"))
