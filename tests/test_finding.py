@@ -425,10 +425,10 @@ def test_a_limit_of_time_must_last_for_a_trial_to_the_horizon_with_many_workers_
     """Eight workers would train two trials' worth in a quarter of the time that one trial takes."""
     monkeypatch.setattr(finding.plan, "cores", lambda: 8)
     study = BOWL.replace(epochs=100_000)
+    limit = Budget(kind="wall", amount=5.0)
     with pytest.raises(
         SpecError, match=r"expected what buys 10 trials at least, got --budget 5s, which buys"
     ) as refused:
-        limit = Budget(kind="wall", amount=5.0)
         finding.find(study, searched, budget=limit, executor="processes", workers=8, dry_run=True)
     assert re.search(r"give --budget \d", str(refused.value))
 
