@@ -96,6 +96,8 @@ TABLE: Templates = (
     (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean}{after}."),
     (lambda e: e.verdict == "diverged", "Never left its starting point: {mean}{after}."),
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
+    (lambda e: e.is_paused and e.verdict == "too low" and e.behind <= 0, "{pause}, no better in as long than a higher rate that is too low."),
+    (lambda e: e.is_paused and e.verdict in ("too high", "unstable") and e.behind <= 0, "{pause}, no better in as long than a lower rate that is too high."),
     (lambda e: e.is_paused and e.verdict == "too low" and e.best_reached > 0, "{pause}, {behind} behind the best rate, which had as much after {reached}: too slow to catch up."),
     (lambda e: e.is_paused and e.verdict == "too low", "{pause}, {behind} behind the best rate: too slow to catch up."),
     (lambda e: e.is_paused and e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds. {pause}, {behind} behind the best rate, a lower one."),
