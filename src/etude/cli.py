@@ -562,7 +562,7 @@ def _search(
 
     from etude import baselines, finding, runner
     from etude.events import Estimated
-    from etude.present.terminal import Progress, baselines_line
+    from etude.present.progress import Progress, baselines_line
     from etude.result import Result
     from etude.spec import script
 
@@ -620,7 +620,7 @@ def _carry_out(
 
     from etude import runner
     from etude.notation import duration
-    from etude.present.terminal import Progress
+    from etude.present.progress import Progress
     from etude.spec import script
 
     if dry_run:
