@@ -13,7 +13,7 @@ import torch
 from torch.optim import lr_scheduler
 
 import etude
-from etude import cli, store
+from etude import options, store
 from etude.engine.session import Session, Setup
 from etude.errors import MismatchError, SpecError
 from etude.events import Started
@@ -220,9 +220,9 @@ def test_a_study_file_has_a_warmup_and_another_schedule_drops_its_options(tmp_pa
     )
     study = Study.from_toml(path)
     assert (study.recipe.schedule, study.recipe.schedule_options, study.recipe.warmup) == ("cosine", {"end": 0.1}, "5%")
-    linear = cli._with_options(study, {"schedule": "linear"}).recipe
+    linear = options.with_options(study, {"schedule": "linear"}).recipe
     assert (linear.schedule, linear.schedule_options, linear.warmup) == ("linear", {"end": 0.0}, "5%")
-    assert cli._with_options(study, {"schedule": "Cosine", "warmup": "0"}).recipe.schedule_options == {"end": 0.1}
+    assert options.with_options(study, {"schedule": "Cosine", "warmup": "0"}).recipe.schedule_options == {"end": 0.1}
 
 
 def test_a_built_in_task_with_a_function_goes_on_by_its_script(tmp_path, etude_command):
