@@ -74,6 +74,25 @@ class Answer:
         """Return draws of each rate's regret against the best of the curve, in the metric's unit (D, R)."""
         return np.asarray(scale.sign * (scale.metric(self.best[:, None]) - scale.metric(self.values)))
 
+    def promising(
+        self, regrets: Floats, tried: Floats, near: float, bounds: tuple[float, float] = (-np.inf, np.inf)
+    ) -> list[tuple[float, float]]:
+        """Return the gaps between ``tried`` rates (log10, rising) in which the best rate may lie, within ``bounds``.
+
+        Each as how much of the ``regrets`` (D,) is due to it, the most first, and its middle as the draws see it. None where
+        there is no curve, or where more regret is due to the tried rates, or to such as are ``near`` them (decades).
+        """
+        if self.place is None:
+            return []
+        untried = np.abs(self.place[:, None] - tried).min(1) > near
+        untried &= (self.place >= bounds[0]) & (self.place <= bounds[1])
+        if regrets[untried].sum() < regrets[~untried].sum():
+            return []
+        cell = np.searchsorted(tried, self.place)
+        due = np.bincount(cell[untried], weights=regrets[untried], minlength=len(tried) + 1)
+        order = (int(gap) for gap in np.argsort(-due, kind="stable") if due[gap] > 0)
+        return [(float(due[gap]), float(np.median(self.place[untried & (cell == gap)]))) for gap in order]
+
     def describe(self, scale: Scale, delta: float | None) -> Response:
         """Return the curve, the optimum and its interval, and the plateau of rates within ``delta`` of the best tried."""
         if self.place is None or self.curve is None:

@@ -251,7 +251,7 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
         )
         return NextRun(why=why, seeds=3)
     if case.answer.place is not None:
-        return _next_by_regret(case, case.answer.place)
+        return _next_by_regret(case)
     unresolved = [lr for lr in tried if case.evidence[lr].grade == "unresolved" and not case.evidence[lr].n_lost]
     if unresolved:
         named = listed([rate_text(lr) for lr in unresolved])
@@ -269,23 +269,17 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     )
 
 
-def _next_by_regret(case: Case, place: np.ndarray) -> NextRun | None:
+def _next_by_regret(case: Case) -> NextRun | None:
     """Weigh what the best rate among those not tried may gain against what the tried ones may."""
-    answer, scale, e = case.answer, case.scale, case.evidence[case.lr]
-    mine = scale.metric(answer.values[:, case.pick])
-    lost = scale.sign * (scale.metric(answer.best) - mine)
+    answer, e = case.answer, case.evidence[case.lr]
+    lost = answer.loss(case.scale)[:, case.pick]
     if (lost < case.delta).mean() >= SETTLED:
         return None
     # A rate that was paused and may win yet is not tried to the end.
     tried = np.log10(np.array([lr for lr in case.tried if not _may_win(case.evidence[lr])]))
-    distance = np.abs(place[:, None] - tried).min(1)
-    untried = distance > min(NEAR, 0.25 * float(np.median(np.diff(tried))))
-    if lost[untried].sum() >= lost[~untried].sum():
-        # The interval between two tried rates in which most regret lies, and its middle as the draws see it.
-        cell = np.searchsorted(tried, place)
-        gain = np.bincount(cell[untried], weights=lost[untried], minlength=len(tried) + 1)
-        inside = untried & (cell == int(gain.argmax()))
-        where = rounded(10 ** float(np.median(place[inside])))
+    gaps = answer.promising(lost, tried, min(NEAR, 0.25 * float(np.median(np.diff(tried)))))
+    if gaps:
+        where = rounded(10 ** gaps[0][1])
         paused = [lr for lr in case.tried if _may_win(case.evidence[lr]) and abs(math.log10(where / lr)) <= NEAR]
         if paused:
             nearest = min(paused, key=lambda lr: abs(math.log10(where / lr)))

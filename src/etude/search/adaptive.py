@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from etude.analysis.answer import Answer
-from etude.analysis.values import Floats
 from etude.notation import rate_text, rounded
 from etude.search import Decision, Request, Standing
 from etude.search.seen import FIRST, SECOND, Seen
@@ -175,7 +174,7 @@ class Adaptive:
 
     def _refine(self, seen: Seen, made: Answer, pick: int, left: float) -> Decision:
         """Carry further rates to the horizon, or more seeds, until the pick is settled."""
-        sure = float((self._regrets(seen, made, pick) <= seen.margin(made, pick)).mean())
+        sure = float((made.loss(seen.scale)[:, pick] <= seen.margin(made, pick)).mean())
         steps = [self._open, self._halve]
         if sure < SETTLED:
             steps += [self._by_regret, self._seeds]
@@ -241,25 +240,11 @@ class Adaptive:
             f"closer to {_text(best)}, the best rate so far"
         )
 
-    def _regrets(self, seen: Seen, made: Answer, pick: int) -> Floats:
-        """Return draws of what the pick lacks to the best rate, in the metric's unit (D,)."""
-        scale = seen.scale
-        return np.asarray(scale.sign * (scale.metric(made.best) - scale.metric(made.values[:, pick])))
-
     def _by_regret(self, seen: Seen, made: Answer, pick: int) -> tuple[list[Want], str]:
         """Weigh what rates not tried may gain against what the tried ones may; the gaps with most to gain get a rate each."""
-        if made.place is None:
-            return [], ""
-        place, regrets = made.place, self._regrets(seen, made, pick)
         tried = np.array(sorted({*seen.full, *seen.lost}))
-        untried = np.abs(place[:, None] - tried).min(1) > NEAR
-        untried &= (place >= self._ends[0]) & (place <= self._ends[1])
-        if not untried.any() or regrets[untried].sum() < regrets[~untried].sum():
-            return [], ""
-        cell = np.searchsorted(tried, place)
-        gain = np.bincount(cell[untried], weights=regrets[untried], minlength=len(tried) + 1)
-        most = [best for best in np.argsort(-gain, kind="stable")[:BATCH] if gain[best] > WORTH * gain.max()]
-        wanted = [float(np.median(place[untried & (cell == best)])) for best in most]
+        gaps = made.promising(made.loss(seen.scale)[:, pick], tried, NEAR, self._ends)
+        wanted = [x for due, x in gaps[:BATCH] if due > WORTH * gaps[0][0]]
         seed = seen.study.seeds[0]
         return [Want(x=x, share=1.0, seed=seed, why="the best rate may lie here") for x in wanted], (
             f"the best rate may lie near {' and '.join(map(_text, wanted))}"

@@ -51,8 +51,3 @@ def at(
     if standing.ended or standing.failed:
         return Place(trial=trial, epochs=epochs, left=0.0, value=math.nan)
     return Place(trial=trial, epochs=epochs, left=max(0.0, epochs - standing.epochs), value=None)
-
-
-def is_alive(place: Place) -> bool:
-    """Whether the trial got to the rung with a finite value."""
-    return place.value is not None and math.isfinite(place.value)
