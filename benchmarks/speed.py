@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from etude import store
 

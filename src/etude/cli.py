@@ -431,7 +431,7 @@ def _tell_range_test(
         if not as_json:
             print(f"etude: range test of {study.name}, {n_seeds} seed{'s' * (n_seeds != 1)} × {n_steps} steps, {lrs}")
 
-    directory = out or Path("runs") / study.name
+    directory = study.place(out)
     made = study.range_test(directory, lrs=lrs, seeds=seeds, steps=steps, from_lr=lr, device=device, on_begin=on_begin)
     picture = figures.save(Result.load(directory), "range-test", directory / FIGURES / "range-test.png")
     if as_json:
@@ -447,14 +447,14 @@ def _search(
 ) -> None:  # fmt: skip
     from rich.console import Console
 
-    from etude import baselines, finding, runner
+    from etude import baselines, finding
     from etude.events import Estimated
     from etude.present.progress import Progress, baselines_line
     from etude.result import Result
     from etude.spec import script
 
     console = Console()
-    directory = runner.place(study, out)
+    directory = study.place(out)
     if beside:
         baselines.check(study, directory)
     try:

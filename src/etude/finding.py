@@ -26,7 +26,7 @@ from etude.execution import Executor, plan
 from etude.notation import duration, format_rate, rate_text
 from etude.preparation import Prepared, by_trial, check_weights, prepare, standings
 from etude.result import ANALYSIS_VERSION, Result
-from etude.runner import conclude, place, started, stopped
+from etude.runner import conclude, started, stopped
 from etude.search import Decision, Request, Searcher, named
 from etude.search.usual import usual_range
 from etude.searched import Search, Searched, trial_of
@@ -90,7 +90,7 @@ def find(
     """
     began_s = time.monotonic() if began_s is None else began_s
     began = time.time() - (time.monotonic() - began_s)
-    directory = place(study, directory)
+    directory = study.place(directory)
     plan.check(executor, workers)
     stored = store.read_if_any(directory)
     search = _settled(study, None if stored is None else Searched.of(stored), budget, lrs, seeds, searcher)

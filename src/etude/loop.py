@@ -262,7 +262,7 @@ def missing(study: Study, directory: str | Path | None, steps_per_epoch: int) ->
             "study.missing: it is for a study without a task; this one has one: study.run(DIRECTORY) trains it"
         )
     steps = int(number("study.missing: steps_per_epoch", steps_per_epoch, whole=True))
-    return _missing(study, Path("runs") / study.name if directory is None else Path(directory), steps)
+    return _missing(study, study.place(directory), steps)
 
 
 def _missing(study: Study, directory: Path, steps_per_epoch: int) -> Iterator[LiveTrial]:

@@ -41,7 +41,7 @@ def range_test(
     from etude.engine import ranging
     from etude.preparation import prepare
 
-    directory = Path("runs") / study.name if directory is None else Path(directory)
+    directory = study.place(directory)
     low, high = parse_range(RANGE if lrs is None else lrs, "range_test: lrs")
     if steps is not None:
         steps = int(number("range_test: steps", steps, whole=True))

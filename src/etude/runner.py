@@ -53,7 +53,7 @@ def run(
     Raises `SpecError` and its kin before anything is stored, `Interrupted` after Ctrl-C with the state kept,
     `TrainingError` when the first trials all fail alike, `DiskError` when the disk refuses a write.
     """
-    directory = place(study, directory)
+    directory = study.place(directory)
     plan.check(executor, workers)
     if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
         plan.warm(device)
@@ -88,7 +88,7 @@ def estimate(
 ) -> Estimate:  # fmt: skip
     """Return what `run` would take, from a rehearsal of two steps; nothing is stored."""
     plan.check(executor, workers)
-    prepared = prepare(study, place(study, directory), executor, workers, device, carry)
+    prepared = prepare(study, study.place(directory), executor, workers, device, carry)
     return Estimate(
         trials=len(prepared.requests),
         steps=prepared.steps,
@@ -98,11 +98,6 @@ def estimate(
         plan=prepared.plan,
         complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
     )
-
-
-def place(study: Study, directory: str | Path | None) -> Path:
-    """Return the run directory, ``runs/NAME`` if it is not said."""
-    return Path("runs") / study.name if directory is None else Path(directory)
 
 
 @contextlib.contextmanager

@@ -137,14 +137,11 @@ class Watch:
 
     def _look_at_memory(self, held: Mapping[Trial, int]) -> None:
         held = {trial: of for trial, of in held.items() if trial in self._out}
-        free = memory.free_bytes()
         together = sum(held.values())
         if self.memory_bytes is not None:
             allowed, blamed = self.memory_bytes, 0
-        elif free is not None:
-            allowed, blamed = int((together + free) * (1 - SPARE_SHARE)), BLAMED_BYTES
         else:
-            return
+            allowed, blamed = int((together + memory.free_bytes()) * (1 - SPARE_SHARE)), BLAMED_BYTES
         if together <= allowed or not held:
             return
         largest = max(held, key=lambda trial: held[trial])

@@ -279,6 +279,10 @@ class Study:
         fixed = self.task is not None and not self.recipe.depends_on_horizon
         return Trial(lr=lr, seed=seed, horizon=None if fixed else epochs)
 
+    def place(self, directory: str | Path | None = None) -> Path:
+        """Return the run directory, ``runs/NAME`` if it is not said."""
+        return Path("runs") / self.name if directory is None else Path(directory)
+
     def make_task(self) -> Task:
         """Return the task with its data: a built-in one is made here (torch is imported), then the holdout is taken."""
         if self.task is None:
@@ -409,9 +413,7 @@ class Study:
         from etude.result import Result
 
         assert self.objective is not None
-        return Result.load(
-            Path("runs") / self.name if directory is None else directory, dataclasses.asdict(self.objective)
-        )
+        return Result.load(self.place(directory), dataclasses.asdict(self.objective))
 
 
 def merge_recipe(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
