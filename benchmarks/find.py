@@ -220,7 +220,7 @@ def tables(plays: Sequence[Played], names: Sequence[str]) -> list[str]:
     rows = []
     for (sweep, metric), here in by_sweep(plays).items():
         mine = by_searcher(here, names)
-        cells = [f"{regret(mine[n], SHARES[0.25]):.2f} ({percent(within(mine[n], SHARES[0.25]))})" for n in names]
+        cells = [f"{regret(mine[n], SHARES[0.25]):.2f} ({100 * within(mine[n], SHARES[0.25]):.0f} %)" for n in names]
         rows.append([sweep, metric.removeprefix("val_"), *cells])
     return [*lines, *fragment.table(["sweep", "objective", *names], rows)]
 
