@@ -279,7 +279,7 @@ def test_the_figure_shows_the_rates_that_trained(results, name):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_figure_is_drawn_without_a_warning_and_its_labels_do_not_touch(results, name):
-    figure = matplotlib.figure.Figure(figsize=figures.FIGURES["schedule"][2], layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=figures.FIGURES["schedule"].size, layout="constrained")
     ax = figure.subplots()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

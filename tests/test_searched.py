@@ -62,14 +62,14 @@ def test_paused_rates_are_rings_above_the_frame_and_at_the_end_of_their_curves(f
     }
     assert all(not len(points[lr].scores) and not points[lr].lost for lr in (1e-4, 1e-3, 3e-1))
     ax = found.plot("rates")
-    assert len([line for line in ax.lines if line.get_gid() == "paused"]) == 3
+    assert len([line for line in ax.lines if (line.get_gid() or "").startswith("paused:")]) == 3
     _, panel = curves.panels(found)
     lines = {line.lr: line for line in panel.lines}
     assert {lr for lr, line in lines.items() if line.is_paused} == {1e-4, 1e-3, 3e-1}
     assert lines[1e-3].x[-1] == fabricate.EPOCHS / 4
     assert lines[3e-3].n_seeds == 1, "a seed that was paused bends no curve that goes on"
     two = found.plot("curves")
-    assert all(len([line for line in ax.lines if line.get_gid() == "paused"]) == 3 for ax in two)
+    assert all(len([line for line in ax.lines if (line.get_gid() or "").startswith("paused:")]) == 3 for ax in two)
 
 
 def test_with_a_schedule_that_depends_on_the_horizon_a_rate_is_judged_by_its_longest_trials(tmp_path):

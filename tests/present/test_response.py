@@ -77,7 +77,7 @@ STUDIES = studies()
 
 @functools.cache
 def drawn(name):
-    figure = Figure(figsize=figures.FIGURES["rates"][2], layout="constrained")
+    figure = Figure(figsize=figures.FIGURES["rates"].size, layout="constrained")
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

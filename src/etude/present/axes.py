@@ -5,6 +5,7 @@ Above the frame of an axis over rates there is a row a kind of loss (diverged, c
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,31 @@ LEAST_ERROR = 1e-4
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
 HALO = [withStroke(linewidth=3, foreground="white")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a figure is drawn: on a ``narrow`` page; without ``heading``, where the page says title and note itself."""
+
+    heading: bool = True
+    narrow: bool = False
+
+
+USUAL = Look()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said of a figure: its ``title``, how to read it, and ``alt``, what somebody who cannot see it should know."""
+
+    title: str
+    note: str
+    alt: str
+
+
+def mark(kind: str, lr: float | None = None, seed: int | None = None) -> str:
+    """Name a part of a figure by what it is, and whose: ``line:1e-3``, ``seed:1e-3:0``. An SVG file has it as an id."""
+    return ":".join([kind, *([] if lr is None else [format_rate(lr)]), *([] if seed is None else [str(seed)])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +112,18 @@ def metric_words(metric: str, *, share: bool = False) -> str:
     """Write a recorded metric as words, with its unit: ``validation accuracy, %``."""
     name = metric.removeprefix("val_").replace("_", " ")
     return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if share else ''}"
+
+
+def metric_text(share: bool) -> Callable[[float], str]:
+    """Return what writes a metric's value: ``98.9 %`` or ``0.0421``."""
+    return (lambda value: f"{100 * value:.2f} %") if share else (lambda value: f"{value:.4g}")
+
+
+def some(said: Sequence[str], most: int = 13) -> str:
+    """Join what is said of each rate; of very many the first and the last are enough for a sentence."""
+    if len(said) <= most:
+        return ", ".join(said)
+    return f"{', '.join(said[: most - 1])}, and so on to {said[-1]}"
 
 
 def draw_metric_axis(ax: Axes, axis: MetricAxis) -> None:
@@ -194,19 +232,20 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
         longest = max(map(len, row.texts.values()))
         upright = room < COUNT_ROOM + 5.0 * (longest - 3)
         told = not upright or room >= UPRIGHT_ROOM
-        mark: Any = (
-            {"marker": "x", "ms": 6.5, "mew": 1.8, "gid": "lost"}
+        shape: Any = (
+            {"marker": "x", "ms": 6.5, "mew": 1.8, "kind": "lost"}
             if row.is_lost
-            else {"marker": "o", "ms": 5.5, "mew": 1.4, "mfc": "none", "gid": "paused"}
+            else {"marker": "o", "ms": 5.5, "mew": 1.4, "mfc": "none", "kind": "paused"}
         )
+        kind = shape.pop("kind")
         for lr, text in row.texts.items():
             place = offset_copy(ax.get_xaxis_transform(), figure, y=bottom + 6, units="points")
-            ax.plot([lr], [1.0], color=row.colours[lr], transform=place, clip_on=False, **mark)
+            ax.plot([lr], [1.0], color=row.colours[lr], transform=place, clip_on=False, gid=mark(kind, lr), **shape)
             if told:
                 ax.annotate(
                     text, xy=(lr, 1.0), xycoords=ax.get_xaxis_transform(), xytext=(0, bottom + 13),
                     textcoords="offset points", ha="center", va="bottom", fontsize=8, color=palette.INK,
-                    rotation=90 if upright else 0, annotation_clip=False,
+                    rotation=90 if upright else 0, annotation_clip=False, gid=mark("count", lr),
                 )  # fmt: skip
         ax.annotate(
             row.label, xy=(0.0, 1.0), xycoords="axes fraction", xytext=(-8, bottom + 2), textcoords="offset points",
@@ -228,15 +267,24 @@ def draw_heading(ax: Axes, title: str, note: str, top: float, width: float) -> N
     )
 
 
-def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float]) -> None:
-    """Draw the rates' colours as a bar at the right of the axes, for more rates than can be labelled."""
+def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float], look: Look = USUAL) -> None:
+    """Draw the rates' colours as a bar beside the axes (below them on a narrow page), for more rates than can be labelled."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
 
     figure = axes[0].get_figure()
     assert figure is not None
     mappable = ScalarMappable(norm=LogNorm(min(lrs), max(lrs)), cmap=palette.ramp())
-    bar = figure.colorbar(mappable, ax=list(axes), pad=0.015, fraction=0.025, aspect=30)
+    place: Any = {"location": "bottom", "pad": 0.03} if look.narrow else {"pad": 0.015}
+    bar = figure.colorbar(mappable, ax=list(axes), fraction=0.025, aspect=30, **place)
+    assert bar.solids is not None
+    bar.solids.remove()  # a picture of the ramp; a band a rate instead, which has a name and a colour as the lines have
+    ordered, colours = sorted(lrs), palette.colours(lrs)
+    ends = [ordered[0], *(math.sqrt(a * b) for a, b in itertools.pairwise(ordered)), ordered[-1]]
+    span, axis = (bar.ax.axvspan, bar.ax.xaxis) if look.narrow else (bar.ax.axhspan, bar.ax.yaxis)
+    for lr, (low, high) in zip(ordered, itertools.pairwise(ends), strict=True):
+        span(low, high, color=colours[lr], lw=0, gid=mark("band", lr))
     bar.set_label("learning rate", color=palette.INK)
-    bar.ax.tick_params(labelsize=9)
+    bar.ax.tick_params(labelsize=9, colors=palette.INK, which="both")
+    axis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v)))
     bar.outline.set_visible(False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from etude.notation import format_rate, rate_text
+from etude.notation import rate_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -66,6 +66,24 @@ def panels(result: Result) -> tuple[Panel, Panel]:
         _panel(result, "train_loss", "Training Loss Curve", "training loss"),
         _panel(result, metric, f"{where}{name.title()} Curve", f"{where.lower()}{name}"),
     )
+
+
+def words(result: Result) -> shared.Words:
+    """Say what the figure shows."""
+    both = panels(result)
+    named = [panel.title.removesuffix(" Curve").lower() for panel in both]
+    seeds = max((line.n_seeds for line in both[1].lines), default=0)
+    note = f"Lines: means of {seeds} seeds; bands: from the lowest to the highest." if seeds > 1 else "One seed a rate."
+    if any(line.ended for line in both[1].lines):
+        note += " Crosses at the upper edge: where a trial diverged."
+    if any(line.is_paused for line in both[1].lines):
+        note += " Rings: paused by the search."
+    told = shared.metric_text(both[1].share)
+    ends = [f"{rate_text(line.lr)}: {told(line.mean[-1])}" for line in both[1].lines if len(line.x)]
+    by = f" by {result.unit}" if result.unit else ""
+    title = f"{named[0][0].upper()}{named[0][1:]} and {named[1]}{by}"
+    last = f"At the end of its line, {named[1]} of {shared.some(ends)}." if ends else "No evaluation yet."
+    return shared.Words(title=title, note=note, alt=f"{title}, a line a rate. {last}")
 
 
 def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
@@ -124,7 +142,7 @@ def _line(result: Result, lr: float, metric: str) -> Line | None:
     )
 
 
-def draw(axes: Sequence[Axes], result: Result) -> None:
+def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
     """Draw the two panels on two axes."""
     both = panels(result)
     lrs = sorted({line.lr for panel in both for line in panel.lines})
@@ -132,7 +150,7 @@ def draw(axes: Sequence[Axes], result: Result) -> None:
     for ax, panel in zip(axes, both, strict=True):
         draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon, unit=result.unit)
     if len(lrs) > MOST_LABELS:
-        shared.draw_colour_bar(axes, lrs)
+        shared.draw_colour_bar(axes, lrs, look)
 
 
 def draw_panel(
@@ -146,19 +164,19 @@ def draw_panel(
         style: dict[str, Any] = {"color": colour, "lw": 2.6 if chosen else 1.8, "zorder": 4 if chosen else 3}
         style |= {"marker": "o", "ms": 4.5 if chosen else 3.5} if len(line.x) <= 12 else {}
         if len(line.x):
-            ax.plot(line.x, line.mean, gid=f"line-{format_rate(line.lr)}", solid_capstyle="round", **style)
+            ax.plot(line.x, line.mean, gid=shared.mark("line", line.lr), solid_capstyle="round", **style)
             if line.n_seeds > 1 and len(line.x) > 1:
-                ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2)
+                spread = shared.mark("spread", line.lr)
+                ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2, gid=spread)
             if line.is_paused:  # a ring: it did not end here, it was left here
-                ax.plot(
-                    line.x[-1:], line.mean[-1:], "o", color=colour, mfc="white", ms=6, mew=1.6, zorder=5, gid="paused"
-                )
+                ring: dict[str, Any] = {"mfc": "white", "ms": 6, "mew": 1.6, "zorder": 5}
+                ax.plot(line.x[-1:], line.mean[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)
         for epoch in line.ended:
-            _mark(ax, epoch, "x", colour)
+            _mark(ax, epoch, "x", colour, line.lr)
         whole = len(line.ended) < line.n_seeds  # some seed got to the end
         if len(line.x) and whole:
             if panel.limits is not None and line.mean[-1] > panel.limits[1]:
-                _mark(ax, float(line.x[-1]), "^", colour)  # it ends above the frame
+                _mark(ax, float(line.x[-1]), "^", colour, line.lr)  # it ends above the frame
             labels.append((float(line.x[-1]), shared.height_of(ax, line.mean[-1]), line))
         else:
             labels.append((line.ended[-1], 1.0, line))
@@ -183,11 +201,11 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
         ax.set_yticks([])
 
 
-def _mark(ax: Axes, epoch: float, marker: str, colour: str) -> None:
+def _mark(ax: Axes, epoch: float, marker: str, colour: str, lr: float) -> None:
     """Mark the upper edge: a cross where a seed diverged, a triangle where a line leaves the frame."""
     ax.plot(
         [epoch], [1.0], marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
-        transform=ax.get_xaxis_transform(),
+        transform=ax.get_xaxis_transform(), gid=shared.mark("ended", lr),
     )  # fmt: skip
 
 
@@ -211,7 +229,7 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
             text += " paused"
         ax.annotate(
             text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
-            color=colours[line.lr] if line.lr != best else palette.INK, fontsize=9.5,
+            color=palette.for_text(colours[line.lr]) if line.lr != best else palette.INK, fontsize=9.5,
             fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
-            path_effects=shared.HALO, zorder=6,
+            path_effects=shared.HALO, zorder=6, gid=shared.mark("label", line.lr),
         )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from etude.comparison import Comparison
 from etude.errors import DiskError, SpecError, nearest
 from etude.present import curves, overlay, ranging, response, schedule
+from etude.present.axes import USUAL, Look, Words
 from etude.result import Result
 
 FORMATS = ("png", "svg", "pdf")
@@ -26,37 +28,63 @@ STYLE: Any = {
 _LAYOUT = ConstrainedLayoutEngine(w_pad=0.1, wspace=0.04)  # the labels at the lines' ends need room
 _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
-FIGURES: dict[str, tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]] = {
-    "curves": (curves.draw, 2, (11.0, 4.0)),  # drawn by, panels, inches
-    "rates": (response.draw, 1, (9.0, 5.0)),
-    "schedule": (schedule.draw, 1, (8.0, 4.5)),
-    "range-test": (ranging.draw, 1, (9.0, 6.0)),
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A figure that a result may have: what draws it, on how many panels, and its size in inches, wide and for a phone.
+
+    ``words`` says what it shows; ``lacks`` says what a result would need for it, or None where it has it.
+    """
+
+    draw: Callable[..., None]
+    words: Callable[[Result], Words]
+    size: tuple[float, float]
+    narrow: tuple[float, float]
+    panels: int = 1
+    lacks: Callable[[Result], str | None] = lambda _: None
+
+
+FIGURES: dict[str, Kind] = {
+    "curves": Kind(draw=curves.draw, words=curves.words, panels=2, size=(11.0, 4.0), narrow=(3.7, 6.0)),
+    "rates": Kind(draw=response.draw, words=response.words, size=(9.0, 5.0), narrow=(3.7, 3.7)),
+    "schedule": Kind(
+        draw=schedule.draw, words=schedule.words, size=(8.0, 4.5), narrow=(3.7, 3.2), lacks=schedule.lacks
+    ),
+    "range-test": Kind(draw=ranging.draw, words=ranging.words, size=(9.0, 6.0), narrow=(3.7, 5.0), lacks=ranging.lacks),
 }
 OVERLAY = (9.5, 5.0)  # inches, of a comparison
 
 
-def plot(result: Result, figure: str = "curves", ax: Any = None) -> Any:
+def plot(result: Result, figure: str = "curves", ax: Any = None, **options: Any) -> Any:
     """Draw a figure on ``ax`` (as many axes as it has panels), or on new ones from pyplot, and return the axes.
 
-    Raises `SpecError` for a figure that there is not or that the result has not, or for another number of axes.
+    Raises `SpecError` for a figure that there is not or that the result has not, for another number of axes, and for options
+    that the figure has not.
     """
-    drawn_by, panels, size = _known(figure, result)
+    kind = _known(figure, result, options)
     with matplotlib.rc_context(STYLE):
         if ax is None:
             import matplotlib.pyplot as plt
 
-            _, ax = plt.subplots(1, panels, figsize=size, layout=_LAYOUT)
+            _, ax = plt.subplots(1, kind.panels, figsize=kind.size, layout=_LAYOUT)
         axes = list(np.atleast_1d(ax).ravel())
-        if len(axes) != panels:
-            raise SpecError(f"plot: figure {figure!r} wants {panels} axes, got {len(axes)}")
-        drawn_by(axes, result)
+        if len(axes) != kind.panels:
+            raise SpecError(f"plot: figure {figure!r} wants {kind.panels} axes, got {len(axes)}")
+        kind.draw(axes, result, **options)
     return ax
 
 
-def save(result: Result, figure: str, path: Path) -> Path:
+def make(result: Result, figure: str, look: Look = USUAL, **options: Any) -> matplotlib.figure.Figure:
+    """Draw a figure and return it; on a narrow page its panels lie below each other. Raises what `plot` raises."""
+    kind = _known(figure, result, options)
+    size, grid = (kind.narrow, (kind.panels, 1)) if look.narrow else (kind.size, (1, kind.panels))
+    return _made(size, grid, lambda axes: kind.draw(axes, result, look, **options))
+
+
+def save(result: Result, figure: str, path: Path, **options: Any) -> Path:
     """Draw a figure into a file whose ending names the format; the file is there whole or not at all."""
-    drawn_by, panels, size = _known(figure, result)
-    return _save(path, panels, size, lambda axes: drawn_by(axes, result))
+    _check_ending(path)
+    return _save(make(result, figure, **options), path)
 
 
 def plot_comparison(comparison: Comparison, ax: Any = None) -> Any:
@@ -72,43 +100,50 @@ def plot_comparison(comparison: Comparison, ax: Any = None) -> Any:
 
 def save_comparison(comparison: Comparison, path: Path) -> Path:
     """Draw the figure of a comparison into a file, as `save` does."""
-    return _save(path, 1, OVERLAY, lambda axes: overlay.draw(axes, comparison))
-
-
-def _save(path: Path, panels: int, size: tuple[float, float], drawn_by: Callable[[Sequence[Any]], None]) -> Path:
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise SpecError(f"plot: expected a file that ends in .png, .svg or .pdf, got {path.name!r}")
-    partial = path.with_name(f".{path.name}.partial")
-    with matplotlib.rc_context(STYLE):
-        made = matplotlib.figure.Figure(figsize=size, layout=_LAYOUT)
-        axes = made.subplots(1, panels, squeeze=False)[0]
-        drawn_by(list(axes))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])
-            partial.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise DiskError(f"{path}: the figure cannot be written: {error.strerror or error}") from None
-    return path
+    _check_ending(path)
+    return _save(_made(OVERLAY, (1, 1), lambda axes: overlay.draw(axes, comparison)), path)
 
 
 def names(result: Result) -> list[str]:
     """Return the figures that a result has; curves from elsewhere have no schedule, and few runs a range test."""
-    without = {"schedule": schedule.applies, "range-test": ranging.applies}
-    return [name for name in FIGURES if name not in without or without[name](result)]
+    return [name for name, kind in FIGURES.items() if kind.lacks(result) is None]
 
 
-def _known(figure: str, result: Result) -> tuple[Callable[[Sequence[Any], Result], None], int, tuple[float, float]]:
+def _made(
+    size: tuple[float, float], grid: tuple[int, int], draw: Callable[[list[Any]], None]
+) -> matplotlib.figure.Figure:
+    with matplotlib.rc_context(STYLE):
+        made = matplotlib.figure.Figure(figsize=size, layout=_LAYOUT)
+        draw(list(made.subplots(*grid, squeeze=False).ravel()))
+    return made
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix.removeprefix(".").lower() not in FORMATS:
+        raise SpecError(f"plot: expected a file that ends in .png, .svg or .pdf, got {path.name!r}")
+
+
+def _save(made: matplotlib.figure.Figure, path: Path) -> Path:
+    kind = path.suffix.removeprefix(".").lower()
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(STYLE):
+            made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DiskError(f"{path}: the figure cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _known(figure: str, result: Result, options: dict[str, Any]) -> Kind:
     if figure not in FIGURES:
         raise SpecError(f"plot: no figure is named {figure!r}{nearest(figure, FIGURES)}")
-    if figure == "schedule" and not schedule.applies(result):
-        raise SpecError(
-            "plot: figure 'schedule' needs the recipe of a run that etude trained, got curves without one; "
-            "draw 'curves' or 'rates'"
-        )
-    if figure == "range-test" and not ranging.applies(result):
-        raise SpecError("plot: figure 'range-test' needs a run that holds a range test; make one with etude range-test")
-    return FIGURES[figure]
+    kind = FIGURES[figure]
+    if (lacking := kind.lacks(result)) is not None:
+        raise SpecError(f"plot: figure {figure!r} {lacking}")
+    if options and figure != "curves":
+        raise SpecError(f"plot: figure {figure!r} has no options, got {', '.join(options)}; figure 'curves' has them")
+    return kind

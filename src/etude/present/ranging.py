@@ -54,9 +54,24 @@ class RangeFigure:
     axis: shared.MetricAxis
 
 
-def applies(result: Result) -> bool:
-    """Whether the run holds a range test."""
-    return result.stored.range_test is not None
+def lacks(result: Result) -> str | None:
+    """Say that a run needs a range test for the figure, where it holds none."""
+    if result.stored.range_test is not None:
+        return None
+    return "needs a run that holds a range test; make one with etude range-test"
+
+
+def words(result: Result) -> shared.Words:
+    """Say what the figure shows."""
+    data = _figure(result)
+    picks = ", ".join(f"{pick.rule} {rate_text(pick.lr)}" for pick in data.picks if pick.lr is not None)
+    found = data.bracket
+    ends = (
+        "no bracket"
+        if found.low is None or found.high is None
+        else f"bracket {rate_text(found.low)} to {rate_text(found.high)}"
+    )
+    return shared.Words(title=data.title, note=data.note, alt=f"{data.title}; {ends}; picks: {picks or 'none'}.")
 
 
 def range_figure(test: RangeTest, what: str = "") -> RangeFigure:
@@ -88,15 +103,18 @@ def range_figure(test: RangeTest, what: str = "") -> RangeFigure:
     )
 
 
-def draw(axes: Sequence[Axes], result: Result) -> None:
+def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
     """Draw the figure of the run's last range test on one axes."""
+    draw_range_test(axes[0], _figure(result), look)
+
+
+def _figure(result: Result) -> RangeFigure:
     test, study = result.range_test, result.study
-    assert test is not None  # it `applies`
-    what = f"{study['task']}, {study['recipe'].get('optimizer', '')}".strip(", ")
-    draw_range_test(axes[0], range_figure(test, what))
+    assert test is not None  # it does not lack one
+    return range_figure(test, f"{study['task']}, {study['recipe'].get('optimizer', '')}".strip(", "))
 
 
-def draw_range_test(ax: Axes, data: RangeFigure) -> None:
+def draw_range_test(ax: Axes, data: RangeFigure, look: shared.Look = shared.USUAL) -> None:
     """Draw the curves above, the picks below, over one axis of rates."""
     ax.set_axis_off()
     curves = ax.inset_axes((0.0, CURVES[0], 1.0, CURVES[1]))
@@ -110,7 +128,8 @@ def draw_range_test(ax: Axes, data: RangeFigure) -> None:
                 gid="bracket",
             )  # fmt: skip
     width = ax.get_window_extent().width * 72.0 / ax.figure.dpi
-    shared.draw_heading(ax, data.title, data.note, 22.0, width)
+    if look.heading:
+        shared.draw_heading(ax, data.title, data.note, 22.0, width)
 
 
 def _curves(ax: Axes, data: RangeFigure) -> None:

@@ -122,6 +122,21 @@ def rates_figure(result: Result) -> RatesFigure:
     )
 
 
+def words(result: Result) -> shared.Words:
+    """Say what the figure shows."""
+    data = rates_figure(result)
+    told = shared.metric_text(data.axis.share)
+    means = [f"{rate_text(point.lr)}: {told(point.mean)}" for point in data.points if len(point.scores)]
+    lost = [f"{rate_text(p.lr)}: {', '.join(f'{n} of {p.n_trials} {word}' for word, n in p.lost.items())}"
+            for p in data.points if p.lost]  # fmt: skip
+    best = "No rate is recommended." if data.best is None else f"Recommended is {rate_text(data.best)}"
+    if data.best is not None:
+        best += f"; {interval_text(data.interval, data.open)}." if data.interval is not None else "."
+    parts = [f"{data.title}.", best, f"Means by rate: {shared.some(means)}." if means else "No trial has a score."]
+    parts += [f"Lost: {shared.some(lost)}."] if lost else []
+    return shared.Words(title=data.title, note=data.note, alt=" ".join(parts))
+
+
 def rate_points(result: Result) -> tuple[RatePoint, ...]:
     """Return the rates tried, lowest first, with the scores of the trials that learned and what became of the others."""
     status = {(t.lr, t.seed): "paused" if result.is_paused(t) else t.status for t in result.judged}
@@ -209,12 +224,12 @@ def _after(result: Result) -> str:
     return f"after {time_text(result.horizon, result.unit)}," if result.unit else "at the end,"
 
 
-def draw(axes: Sequence[Axes], result: Result) -> None:
+def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
     """Draw the figure on one axes."""
-    draw_rates(axes[0], rates_figure(result))
+    draw_rates(axes[0], rates_figure(result), look)
 
 
-def draw_rates(ax: Axes, data: RatesFigure) -> None:
+def draw_rates(ax: Axes, data: RatesFigure, look: shared.Look = shared.USUAL) -> None:
     """Draw the figure's data: shading, curve, dots, the interval at the foot, what was lost above the frame."""
     lrs = [point.lr for point in data.points]
     colours = palette.colours(lrs) if lrs else {}
@@ -236,7 +251,7 @@ def draw_rates(ax: Axes, data: RatesFigure) -> None:
         _dots(ax, data, colours)
         _foot(ax, data)
         _plateau(ax, data)
-    _heading(ax, data, colours)
+    _heading(ax, data, colours, look)
 
 
 def _margin(ax: Axes, data: RatesFigure) -> None:
@@ -266,15 +281,16 @@ def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
             continue
         chosen, colour = point.lr == data.best, colours[point.lr]
         if data.curve is None and point.error > 0:
-            ax.errorbar(point.lr, point.mean, yerr=point.error, color=colour, lw=1.2, capsize=0, zorder=4)
+            ends = [point.mean - point.error, point.mean + point.error]
+            ax.plot([point.lr] * 2, ends, color=colour, lw=1.2, zorder=4, gid=shared.mark("error", point.lr))
         ax.plot(
             np.full(len(point.scores), point.lr), point.scores, "o", color=colour, ms=4 if crowded else 5.5, mew=0,
-            alpha=0.6 if len(point.scores) > 1 else 1.0, zorder=5, gid=f"seeds-{format_rate(point.lr)}",
+            alpha=0.6 if len(point.scores) > 1 else 1.0, zorder=5, gid=shared.mark("seeds", point.lr),
         )  # fmt: skip
         if len(point.scores) > 1:
             ax.plot(
                 [point.lr], [point.mean], "_", color=palette.INK if chosen else colour, ms=8 if crowded else 15,
-                mew=2.8 if chosen else 1.8, zorder=6,
+                mew=2.8 if chosen else 1.8, zorder=6, gid=shared.mark("mean", point.lr),
             )  # fmt: skip
 
 
@@ -295,7 +311,7 @@ def _foot(ax: Axes, data: RatesFigure) -> None:
             ax.annotate(  # an arrow beyond the end: the rates tried end here, the interval does not
                 "", xy=(end, BAR), xycoords=ax.get_xaxis_transform(), xytext=(ahead * 22, 0), textcoords="offset points",
                 arrowprops={"arrowstyle": "<|-", "color": palette.INK, "lw": 2.2, "shrinkA": 0, "shrinkB": 0},
-                annotation_clip=False, gid=f"open-{name}",
+                annotation_clip=False, gid=shared.mark(f"open-{name}"),
             )  # fmt: skip
         if data.optimum is not None:
             ax.plot([data.optimum], [BAR], "o", ms=5, mfc="white", mew=1.5, zorder=7, **place)
@@ -308,7 +324,7 @@ def _foot(ax: Axes, data: RatesFigure) -> None:
             ha="left" if rightwards else "right", fontsize=9, color=palette.QUIET, annotation_clip=False,
             zorder=7,
         )  # fmt: skip
-    ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid="recommended", **place)
+    ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid=shared.mark("recommended", data.best), **place)
     side = "left" if where[data.best] < 0.1 else "right" if where[data.best] > 0.9 else "center"
     ax.annotate(
         rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
@@ -359,7 +375,7 @@ def _free_height(ax: Axes, x: float, data: RatesFigure) -> float:
     return float(next((y for y in heights if not len(taken) or np.abs(taken - y).min() > room), heights[0]))
 
 
-def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
+def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: shared.Look) -> None:
     """Draw, from the frame up: a row a kind of loss, the note, the title."""
     width = ax.get_window_extent().width * 72.0 / ax.figure.dpi
     rows = [
@@ -376,4 +392,5 @@ def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
     if paused:
         rows.insert(0, shared.LostRow(label="paused", texts=paused, colours=colours, is_lost=False))
     top = shared.draw_lost(ax, rows, width) + 8.0
-    shared.draw_heading(ax, data.title, data.note, top, width)
+    if look.heading:
+        shared.draw_heading(ax, data.title, data.note, top, width)

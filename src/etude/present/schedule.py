@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from etude.notation import format_rate, rate_text
+from etude.notation import rate_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -55,9 +55,22 @@ class ScheduleFigure:
     limits: tuple[float, float]
 
 
-def applies(result: Result) -> bool:
-    """Whether there is a schedule to draw: not of curves from elsewhere, nor of runs without a recipe."""
-    return result.imported is None and "schedule" in (result.study.get("recipe") or {})
+def lacks(result: Result) -> str | None:
+    """Say what a result would need to have a schedule to draw: curves from elsewhere and loops of one's own have no recipe."""
+    if result.imported is None and "schedule" in (result.study.get("recipe") or {}):
+        return None
+    return "needs the recipe of a run that etude trained, got curves without one; draw 'curves' or 'rates'"
+
+
+def words(result: Result) -> shared.Words:
+    """Say what the figure shows."""
+    data = schedule_figure(result)
+    ends = f"{rate_text(data.lrs[0])} to {rate_text(data.lrs[-1])}" if len(data.lrs) > 1 else rate_text(data.lrs[0])
+    last = f"they end at {100 * float(data.factors[-1]):.3g} % of the study's rates"
+    return shared.Words(
+        title=data.title, note=data.note,
+        alt=f"{data.title} over {data.horizon:g} epochs, a line a rate, {ends}; {last}. {data.note}",
+    )  # fmt: skip
 
 
 def schedule_figure(result: Result) -> ScheduleFigure:
@@ -130,12 +143,12 @@ def _named(schedule: str, o: Mapping[str, Any]) -> str:
     return schedule
 
 
-def draw(axes: Sequence[Axes], result: Result) -> None:
+def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
     """Draw the figure on one axes."""
-    draw_schedule(axes[0], schedule_figure(result))
+    draw_schedule(axes[0], schedule_figure(result), look)
 
 
-def draw_schedule(ax: Axes, data: ScheduleFigure) -> None:
+def draw_schedule(ax: Axes, data: ScheduleFigure, look: shared.Look = shared.USUAL) -> None:
     """Draw a line a rate, warmup shaded, each labelled where it was last at its peak."""
     colours = palette.colours(data.lrs)
     _frame(ax, data)
@@ -143,15 +156,16 @@ def draw_schedule(ax: Axes, data: ScheduleFigure) -> None:
         chosen = lr == data.best
         ax.step(
             np.concatenate([[0.0], data.x]), lr * np.concatenate([data.factors[:1], data.factors]), where="pre",
-            color=colours[lr], lw=2.6 if chosen else 1.8, zorder=4 if chosen else 3, gid=f"line-{format_rate(lr)}",
+            color=colours[lr], lw=2.6 if chosen else 1.8, zorder=4 if chosen else 3, gid=shared.mark("line", lr),
         )  # fmt: skip
     _warmup(ax, data)
     labelled = data.lrs if len(data.lrs) <= MOST_LABELS else tuple(lr for lr in data.lrs if lr == data.best)
     _labels(ax, data, labelled, colours)
     if len(data.lrs) > MOST_LABELS:
-        shared.draw_colour_bar([ax], data.lrs)
+        shared.draw_colour_bar([ax], data.lrs, look)
     width = ax.get_window_extent().width * 72.0 / ax.figure.dpi
-    shared.draw_heading(ax, data.title, data.note, 8.0, width)
+    if look.heading:
+        shared.draw_heading(ax, data.title, data.note, 8.0, width)
 
 
 def _frame(ax: Axes, data: ScheduleFigure) -> None:
@@ -192,6 +206,6 @@ def _labels(ax: Axes, data: ScheduleFigure, lrs: Sequence[float], colours: Mappi
         ax.annotate(
             rate_text(lr), xy=(x, height), xycoords=ax.get_xaxis_transform(), xytext=(8, 0) if at_end else (0, 4),
             textcoords="offset points", ha=side, va="center" if at_end else "bottom", fontsize=9.5,
-            color=palette.INK if chosen else colours[lr], fontweight="bold" if chosen else "normal",
-            annotation_clip=False, path_effects=shared.HALO, zorder=6,
+            color=palette.INK if chosen else palette.for_text(colours[lr]), fontweight="bold" if chosen else "normal",
+            annotation_clip=False, path_effects=shared.HALO, zorder=6, gid=shared.mark("label", lr),
         )  # fmt: skip
