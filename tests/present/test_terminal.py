@@ -9,7 +9,8 @@ from rich.console import Console
 from etude.events import Advanced, Failed, Started
 from etude.notation import duration
 from etude.present.progress import Progress
-from etude.present.terminal import print_result, recipe_words
+from etude.present.terminal import print_result
+from etude.present.words import recipe_words
 from etude.result import Result
 from etude.spec.recipe import Recipe
 from etude.spec.study import Study

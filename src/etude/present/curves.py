@@ -146,7 +146,8 @@ def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL)
     """Draw the two panels on two axes."""
     both = panels(result)
     lrs = sorted({line.lr for panel in both for line in panel.lines})
-    colours = palette.colours(lrs) if lrs else {}
+    tried = [trial.lr for trial in result.judged]  # a rate has one colour in all figures, also where some have no line
+    colours = palette.colours(tried) if tried else {}
     for ax, panel in zip(axes, both, strict=True):
         draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon, unit=result.unit)
     if len(lrs) > MOST_LABELS:

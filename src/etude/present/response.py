@@ -33,12 +33,14 @@ BAR = 0.05  # where in it the interval lies
 
 @dataclass(frozen=True, kw_only=True)
 class RatePoint:
-    """One rate: ``scores`` (S,) of the trials that learned, their mean and its standard error; ``lost`` counts the others.
+    """One rate: ``scores`` (S,) of the trials that learned, their ``seeds``, mean and its standard error; ``lost`` counts the
+    others.
 
     ``paused`` is the share of the horizon at which it was paused, where no seed of it got to the end; else None.
     """
 
     lr: float
+    seeds: tuple[int, ...]
     scores: Floats
     mean: float
     error: float
@@ -143,6 +145,7 @@ def rate_points(result: Result) -> tuple[RatePoint, ...]:
     evidence = {rate["lr"]: rate["evidence"] for rate in result.analysis["rates"]}
     paused = {lr: at / result.horizon for lr, of in evidence.items() if (at := of.get("paused_at")) is not None}
     scores: dict[float, list[float]] = {}
+    seeds: dict[float, list[int]] = {}
     lost: dict[float, dict[str, int]] = {}
     count: dict[float, int] = {}
     for trial in result.analysis["trials"]:
@@ -155,9 +158,11 @@ def rate_points(result: Result) -> tuple[RatePoint, ...]:
             of_lost[word] = of_lost.get(word, 0) + 1
         elif trial["score"] is not None and math.isfinite(trial["score"]):
             of_rate.append(trial["score"])
+            seeds.setdefault(lr, []).append(trial["seed"])
     return tuple(
         RatePoint(
             lr=lr,
+            seeds=tuple(seeds.get(lr, ())),
             scores=np.array(scores[lr], float),
             mean=float(np.mean(scores[lr])) if scores[lr] else math.nan,
             error=float(evidence.get(lr, {}).get("mean_error") or 0.0),
@@ -246,20 +251,24 @@ def draw_rates(ax: Axes, data: RatesFigure, look: shared.Look = shared.USUAL) ->
             said = "no trial was carried to the horizon" if "paused" in kinds else "no trial has learned"
         ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
     else:
-        _margin(ax, data)
+        _margin(ax, data, look)
         _curve(ax, data)
         _dots(ax, data, colours)
-        _foot(ax, data)
+        _foot(ax, data, look)
         _plateau(ax, data)
     _heading(ax, data, colours, look)
 
 
-def _margin(ax: Axes, data: RatesFigure) -> None:
+def _margin(ax: Axes, data: RatesFigure, look: shared.Look) -> None:
     if data.level is None or not data.delta:
         return
     low, high = sorted((data.level, data.level - data.sign * data.delta))
-    ax.axhspan(low, high, color=palette.QUIET, alpha=0.13, lw=0, zorder=1)
-    ax.axhline(data.level - data.sign * data.delta, color=palette.QUIET, lw=0.8, ls=(0, (4, 3)), zorder=2)
+    ax.axhspan(low, high, color=palette.QUIET, alpha=0.13, lw=0, zorder=1, gid=shared.mark("margin"))
+    ax.axhline(
+        data.level - data.sign * data.delta, color=palette.QUIET, lw=0.8, ls=(0, (4, 3)), zorder=2, gid=shared.mark("margin")
+    )  # fmt: skip
+    if look.narrow:
+        return  # there is no room beside the frame; the page says it
     middle = (shared.height_of(ax, low) + shared.height_of(ax, high)) / 2
     ax.annotate(
         f"margin\n{data.delta_text}", xy=(1.0, middle), xycoords="axes fraction", xytext=(6, 0),
@@ -270,7 +279,9 @@ def _margin(ax: Axes, data: RatesFigure) -> None:
 def _curve(ax: Axes, data: RatesFigure) -> None:
     if data.curve is None:
         return
-    ax.fill_between(data.curve.lrs, data.curve.low, data.curve.high, color=palette.QUIET, alpha=0.2, lw=0, zorder=2)
+    ax.fill_between(
+        data.curve.lrs, data.curve.low, data.curve.high, color=palette.QUIET, alpha=0.2, lw=0, zorder=2, gid="response"
+    )
     ax.plot(data.curve.lrs, data.curve.mean, color=palette.INK, lw=1.5, alpha=0.85, zorder=3, gid="response")
 
 
@@ -283,10 +294,11 @@ def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
         if data.curve is None and point.error > 0:
             ends = [point.mean - point.error, point.mean + point.error]
             ax.plot([point.lr] * 2, ends, color=colour, lw=1.2, zorder=4, gid=shared.mark("error", point.lr))
-        ax.plot(
-            np.full(len(point.scores), point.lr), point.scores, "o", color=colour, ms=4 if crowded else 5.5, mew=0,
-            alpha=0.6 if len(point.scores) > 1 else 1.0, zorder=5, gid=shared.mark("seeds", point.lr),
-        )  # fmt: skip
+        for seed, score in zip(point.seeds, point.scores, strict=True):
+            ax.plot(
+                [point.lr], [score], "o", color=colour, ms=4 if crowded else 5.5, mew=0, zorder=5,
+                alpha=0.6 if len(point.scores) > 1 else 1.0, gid=shared.mark("seed", point.lr, seed),
+            )  # fmt: skip
         if len(point.scores) > 1:
             ax.plot(
                 [point.lr], [point.mean], "_", color=palette.INK if chosen else colour, ms=8 if crowded else 15,
@@ -294,7 +306,7 @@ def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
             )  # fmt: skip
 
 
-def _foot(ax: Axes, data: RatesFigure) -> None:
+def _foot(ax: Axes, data: RatesFigure, look: shared.Look) -> None:
     """Draw the optimum's interval as a bar, open ends as arrows, and the recommended rate as a diamond with its name."""
     if data.best is None:
         return
@@ -306,30 +318,31 @@ def _foot(ax: Axes, data: RatesFigure) -> None:
         ax.plot([low, high], [BAR, BAR], lw=2.2, solid_capstyle="butt", zorder=6, gid="interval", **place)
         for end, name, ahead in ((low, "low", -1), (high, "high", 1)):
             if name not in data.open:
-                ax.plot([end], [BAR], "|", ms=8, mew=2, zorder=6, **place)
+                ax.plot([end], [BAR], "|", ms=8, mew=2, zorder=6, gid="interval", **place)
                 continue
             ax.annotate(  # an arrow beyond the end: the rates tried end here, the interval does not
                 "", xy=(end, BAR), xycoords=ax.get_xaxis_transform(), xytext=(ahead * 22, 0), textcoords="offset points",
                 arrowprops={"arrowstyle": "<|-", "color": palette.INK, "lw": 2.2, "shrinkA": 0, "shrinkB": 0},
-                annotation_clip=False, gid=shared.mark(f"open-{name}"),
+                annotation_clip=False, gid=f"open-{name}",
             )  # fmt: skip
         if data.optimum is not None:
-            ax.plot([data.optimum], [BAR], "o", ms=5, mfc="white", mew=1.5, zorder=7, **place)
+            ax.plot([data.optimum], [BAR], "o", ms=5, mfc="white", mew=1.5, zorder=7, gid="interval", **place)
         rightwards = 1 - where[high] >= where[low]
         end = max(high, data.best) if rightwards else min(low, data.best)
         gap = 28 if ("high" if rightwards else "low") in data.open else 10
-        ax.annotate(
-            interval_text(data.interval, data.open), xy=(end, BAR), xycoords=ax.get_xaxis_transform(),
-            xytext=(gap if rightwards else -gap, 0), textcoords="offset points", va="center",
-            ha="left" if rightwards else "right", fontsize=9, color=palette.QUIET, annotation_clip=False,
-            zorder=7,
-        )  # fmt: skip
+        if not look.narrow:
+            ax.annotate(
+                interval_text(data.interval, data.open), xy=(end, BAR), xycoords=ax.get_xaxis_transform(),
+                xytext=(gap if rightwards else -gap, 0), textcoords="offset points", va="center",
+                ha="left" if rightwards else "right", fontsize=9, color=palette.QUIET, annotation_clip=False,
+                zorder=7, gid="interval",
+            )  # fmt: skip
     ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid=shared.mark("recommended", data.best), **place)
     side = "left" if where[data.best] < 0.1 else "right" if where[data.best] > 0.9 else "center"
     ax.annotate(
         rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
         xytext=({"left": -4, "center": 0, "right": 4}[side], 8), textcoords="offset points", va="bottom", ha=side,
-        fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8,
+        fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8, gid="recommended",
     )  # fmt: skip
 
 
@@ -349,12 +362,12 @@ def _plateau(ax: Axes, data: RatesFigure) -> None:
     colour = palette.ramp()(0.6)
     for span in (data.plateau.outer, (data.plateau.low, data.plateau.high), data.plateau.inner):
         if span is not None and span[1] > span[0]:
-            ax.axvspan(*span, color=colour, alpha=0.05, lw=0, zorder=0)
+            ax.axvspan(*span, color=colour, alpha=0.05, lw=0, zorder=0, gid="plateau")
     low, high = data.plateau.outer
     x, y = math.sqrt(low * high), _free_height(ax, math.sqrt(low * high), data)
     ax.annotate(
         data.plateau.label, xy=(x, y), xycoords=ax.get_xaxis_transform(), ha="center", va="center", fontsize=8.5,
-        color=palette.QUIET, zorder=7, annotation_clip=False,
+        color=palette.QUIET, zorder=7, annotation_clip=False, gid="plateau",
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -12,17 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from etude import baselines
-from etude.notation import duration, format_rate, rate_text, time_text
+from etude.notation import duration, format_rate, rate_text
+from etude.present import words
 from etude.result import Result
-from etude.spec.budget import GRID
-from etude.store import UNFINISHED, StoredTrial
+from etude.store import StoredTrial
 
 if TYPE_CHECKING:
     from etude.analysis.compare import RunReading
     from etude.analysis.ranging import RangeTest
     from etude.analysis.scale import Scale
     from etude.comparison import Comparison
-    from etude.searched import Searched
 
 VERDICT_STYLES = {
     "good": "bold green", "too low": "blue", "too high": "yellow", "unstable": "yellow", "diverged": "red",
@@ -38,7 +36,8 @@ def print_result(console: Console, result: Result) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
     console.print(
-        Text(f"{study['name']}", style="bold") + Text(f": {_what(result)}, decided by {study_objective(result)}"),
+        Text(f"{study['name']}", style="bold")
+        + Text(f": {words.what(result)}, decided by {words.study_objective(result)}"),
         soft_wrap=not console.is_terminal,
     )
     console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
@@ -54,37 +53,15 @@ def print_result(console: Console, result: Result) -> None:
         say(line)
     if answer.provisional and answer.provisional_reason:
         say(f"Provisional: {answer.provisional_reason}.")
-    if result.chosen_on_test_set:
-        say(
-            f"Chosen on {result.chosen_on_test_set}: held-out training data would be the cleaner judge "
-            "(--holdout 5000 and another --out)."
-        )
-    for trial in result.judged:
-        for test in trial.tests:
-            if trial.lr == answer.lr and test.step == trial.step:
-                values = ", ".join(f"{name} {value:.4f}" for name, value in test.metrics.items())
-                say(f"On the test set, once: rate {rate_text(trial.lr)}, seed {trial.seed}: {values}.")
-    failed = [trial for trial in result.stored.trials if trial.status == "failed"]
-    for trial in failed[:3]:
-        say(f"Failed: rate {rate_text(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
-    if len(failed) > 3:
-        say(f"… and {len(failed) - 3} more failed trials (etude show --json has them all).")
+    for line in (*words.chosen_on(result), *words.tested(result), *words.failed(result)):
+        say(line)
     if result.search is not None:
-        for line in search_lines(result.search):
+        for line in words.search_lines(result.search):
             say(line)
     for baseline in baselines.read(result):
         say(baseline.sentence)
-    unfinished = [t for t in result.stored.trials if t.status in UNFINISHED and not result.is_paused(t)]
-    if unfinished and not (result.searched and result.complete):
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(result.counts.items()))
-        say(f"Not finished: {counts}.")
-        for trial in unfinished[:3] if result.imported is not None else ():
-            say(f"  rate {rate_text(trial.lr)}, seed {trial.seed}: {result.reason(trial)}")
-        if result.imported is not None and len(unfinished) > 3:
-            say(f"  … and {len(unfinished) - 3} more")
-    others = len(result.stored.trials) - len(result.judged)
-    if others:
-        say(f"Also stored: {others} trial{'s' * (others != 1)} of another horizon.")
+    for line in (*words.unfinished(result), *words.other_horizons(result)):
+        say(line)
     for note in result.notes:
         say(note)
     if answer.next_command:
@@ -94,96 +71,6 @@ def print_result(console: Console, result: Result) -> None:
         )  # a command is not broken
     elif answer.next_reason:
         say(f"Next, {answer.next_reason}.")
-
-
-def search_lines(searched: Searched) -> list[str]:
-    """Say how a search went: what was decided and why, what it cost, and why it ended."""
-    lines = ["How the search went:"]
-    for number, decision in enumerate(searched.stored.decisions, 1):
-        if not decision.requests:
-            continue
-        rates = sorted({request["lr"] for request in decision.requests})
-        shown = (
-            f"{rate_text(rates[0])} to {rate_text(rates[-1])}" if len(rates) > 3 else ", ".join(map(rate_text, rates))
-        )
-        epochs = sorted({request["epochs"] for request in decision.requests})
-        to = f"{epochs[0]:.3g}" if len(epochs) == 1 else f"{epochs[0]:.3g} to {epochs[-1]:.3g}"
-        trials = len(decision.requests)
-        lines += [
-            f"  {number}. {decision.why}: {trials} trial{'s' * (trials != 1)} at {shown}, to {to} epoch{'s' * (epochs != [1])}"
-        ]
-    lines += [
-        f"It cost {searched.trials:.3g} trials' worth of steps, {searched.share:.0%} of {GRID}, in "
-        f"{duration(searched.stored.searched_s)}."
-    ]
-    lines += [f"It ended: {searched.ended}." if searched.ended else "It has not ended."]
-    return lines
-
-
-def _what(result: Result) -> str:
-    """Say what was trained: recipe, horizon, how many rates and seeds; of curves from elsewhere what is known of it."""
-    study = result.study
-    lrs, seeds, n_trials = len(study["lrs"]), len(study["seeds"]), len(result.judged)
-    said = []
-    if result.is_own_loop:
-        said += ["own loop"]
-    elif result.imported is None:
-        said += recipe_words(study["recipe"])
-    if not result.unit:
-        said += ["final values"]
-    else:
-        plural = result.imported is None or result.horizon != 1
-        horizon = f"{result.horizon:,.0f}" if result.unit == "step" else f"{result.horizon:g}"
-        said += [f"{horizon} {result.unit}{'s' * plural}"]
-    rates = f"{lrs} rate{'s' * (lrs != 1)}"
-    if result.searched:
-        paused = sum(map(result.is_paused, result.judged))
-        tried = len({trial.lr for trial in result.judged})
-        said += [
-            f"{tried} rate{'s' * (tried != 1)}",
-            f"{n_trials} trials" + (f" ({paused} paused early)" if paused else ""),
-        ]
-    elif result.imported is None or n_trials == lrs * seeds:
-        said += [f"{rates} × {seeds} seed{'s' * (seeds != 1)}"]
-    else:  # not every rate has every seed
-        said += [f"{rates}, {n_trials} trials"]
-    return ", ".join(said)
-
-
-def recipe_words(recipe: Mapping[str, Any]) -> list[str]:
-    """Say what a recipe does, as far as it is not the usual thing: ``adam``, ``batch 4 × 64``, ``cosine after 5% warmup``."""
-    size, parts = recipe["batch_size"], recipe.get("accumulate", 1)
-    said = [recipe["optimizer"]]
-    if recipe.get("weight_decay") is not None:
-        said[0] += f" with weight decay {recipe['weight_decay']:g}"
-    said += ["batches as the data make them" if size is None else f"batch {size}"]
-    if parts > 1:
-        said[-1] = f"{parts} × {said[-1]}"
-    if schedule := schedule_words(recipe):
-        said += [schedule]
-    if recipe.get("clip_norm") is not None:
-        said += [f"gradient norm up to {recipe['clip_norm']:g}"]
-    if recipe.get("precision", "float32") != "float32":
-        said += [recipe["precision"]]
-    if recipe.get("average", "none") != "none":
-        said += [f"{recipe['average']} of the weights"]
-    return said
-
-
-def schedule_words(recipe: Mapping[str, Any]) -> str:
-    """Say ``cosine after a warmup of 5%``; nothing for a constant rate."""
-    warmup = recipe.get("warmup") or 0
-    after = "" if not warmup else f"warmup of {warmup if isinstance(warmup, str) else time_text(warmup, 'epoch')}"
-    if recipe["schedule"] == "constant":
-        return after
-    return f"{recipe['schedule']} after a {after}" if after else f"{recipe['schedule']} schedule"
-
-
-def study_objective(result: Result) -> str:
-    """Write ``the largest val_accuracy``."""
-    return (
-        f"the {'largest' if result.objective['direction'] == 'maximize' else 'smallest'} {result.objective['metric']}"
-    )
 
 
 def _verdicts(result: Result) -> Table:
@@ -207,7 +94,7 @@ def _expectations(rates: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right" if name == "rate" else "left")
     for rate in rates:
         for i, part in enumerate(rate["expected"]["parts"]):
-            table.add_row(rate_text(rate["lr"]) if i == 0 else "", *_part(part), part["outcome"])
+            table.add_row(rate_text(rate["lr"]) if i == 0 else "", *words.expectation(part), part["outcome"])
     return table
 
 
@@ -221,9 +108,9 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     say(f"{len(comparison.runs)} runs, decided by the {'largest' if way == 'maximize' else 'smallest'} {metric}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     table.add_column("run", overflow="fold")
-    words = metric.removeprefix("val_").replace("_", " ")
+    name = metric.removeprefix("val_").replace("_", " ")
     rows = [_run_row(run, comparison.scale) for run in comparison.runs]
-    names = ("rate", words, "seeds", "optimum, 95 %", "plateau", "sensitivity")
+    names = ("rate", name, "seeds", "optimum, 95 %", "plateau", "sensitivity")
     shown = [i for i in range(len(names)) if any(row[i + 1] for row in rows)]  # what no run has gets no column
     for i in shown:
         table.add_column(names[i], justify="right", no_wrap=True)
@@ -281,14 +168,6 @@ def print_range_test(console: Console, test: RangeTest) -> None:
     lines.append(test.caution)
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
-
-
-def _part(part: dict[str, Any]) -> tuple[str, str]:
-    if part["of"] == "verdict":
-        return " or ".join(part["expected"]), part["observed"]
-    low, high = part["expected"]
-    observed = "nothing" if part["observed"] is None else f"{part['observed']:.4g}"
-    return f"{part['of']} {low:g} to {high:g}", observed
 
 
 def trial_rows(trials: tuple[StoredTrial, ...]) -> str:
