@@ -255,6 +255,19 @@ def plot(
 
 
 @app.command()
+def report(
+    run: Run = None,
+    format: Annotated[
+        str, typer.Option(help="html, one file that holds everything; or md, with its pictures beside it.")
+    ] = "html",
+    out: Annotated[Path | None, typer.Option(help="The file; report.html (report.md) in the run if not said.")] = None,
+    objective: ObjectiveOption = None,
+) -> None:
+    """Write a run up as an article with pictures."""
+    print(_load(run, objective).report(out, format))
+
+
+@app.command()
 def judge(
     source: Annotated[
         Path,
@@ -267,10 +280,10 @@ def judge(
     step: Annotated[str, typer.Option(metavar="COLUMN", help="The step's column.")] = "step",
     epoch: Annotated[str, typer.Option(metavar="COLUMN", help="The epoch's column.")] = "epoch",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, format 1.")] = False,
-    out: Annotated[Path | None, typer.Option(help="A folder for the figures; none are drawn if not said.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the figures and the report; none if not said.")] = None,
     format: Annotated[str, typer.Option(help="The figures' format: png, svg or pdf.")] = "png",
 ) -> None:
-    """Judge curves that were trained elsewhere: the same table, JSON and figures, without training."""
+    """Judge curves that were trained elsewhere: the same table, JSON, figures and report, without training."""
     from etude import result as results
 
     made = results.judge(source, objective, lr=lr, seed=seed, step=step, epoch=epoch, margin=margin)
@@ -278,10 +291,12 @@ def judge(
         from etude.present import figures
 
         pictures = [figures.save(made, name, out / f"{name}.{format}") for name in figures.names(made)]
+        written = made.report(out / "report.html")
     _tell(made, as_json)
     if out is not None and not as_json:
         for picture in pictures:
             print(f"Picture: {picture}")
+        print(f"Report: {written}")
 
 
 @app.command()
@@ -528,7 +543,7 @@ def _carry_out(
 
 
 def _finish(console: Console, result: Result, quiet: bool) -> None:
-    """Print what a run says, and draw its curves."""
+    """Print what a run says, draw its curves, write its report."""
     if not quiet:
         console.print()
         _print_result(result)
@@ -537,8 +552,10 @@ def _finish(console: Console, result: Result, quiet: bool) -> None:
 
     assert result.directory is not None  # it was just written
     picture = figures.save(result, "curves", result.directory / FIGURES / "curves.png")
+    written = result.report()
     if not quiet:
         print(f"Picture: {picture}")
+        print(f"Report: {written}")
     if result.counts.get("failed"):
         raise typer.Exit(1)
 

@@ -519,6 +519,12 @@ class Result:
 
         return figures.plot(self, figure, ax)
 
+    def report(self, path: str | Path | None = None, format: str = "html") -> Path:
+        """Write the report, ``html`` or ``md`` (`etude.present.report.write`), and return its file."""
+        from etude.present import report
+
+        return report.write(self, path, format)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values, format 1: what ``etude show --json`` prints."""
         from etude import baselines

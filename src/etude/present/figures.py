@@ -81,10 +81,10 @@ def make(result: Result, figure: str, look: Look = USUAL, **options: Any) -> mat
     return _made(size, grid, lambda axes: kind.draw(axes, result, look, **options))
 
 
-def save(result: Result, figure: str, path: Path, **options: Any) -> Path:
+def save(result: Result, figure: str, path: Path, *, look: Look = USUAL, **options: Any) -> Path:
     """Draw a figure into a file whose ending names the format; the file is there whole or not at all."""
     _check_ending(path)
-    return _save(make(result, figure, **options), path)
+    return _save(make(result, figure, look, **options), path)
 
 
 def plot_comparison(comparison: Comparison, ax: Any = None) -> Any:

@@ -66,13 +66,16 @@ def _clipped(recipe: Mapping[str, Any]) -> str:
     return "" if bound is None else f", its norm bounded by {bound:g}"
 
 
-Parts = tuple[tuple[str, ...], tuple[tuple[str, str], ...], str]
+Symbols = tuple[tuple[str, str], ...]
+Parts = tuple[tuple[str, ...], Symbols, str]
 
 
 def _rule(name: str, o: Mapping[str, Any], eta: str) -> Parts:
     decay = o.get("weight_decay") or 0
-    lam: tuple[tuple[str, str], ...] = ((r"\lambda", f"the weight decay, {decay:g}"),) if decay else ()
+    lam: Symbols = ((r"\lambda", f"the weight decay, {decay:g}"),) if decay else ()
     gradient = r"(g_t + \lambda \theta_t)" if decay else "g_t"
+    lines: tuple[str, ...]
+    symbols: Symbols
     if name == "sgd" and not o["nesterov"] and not o.get("dampening"):
         sentence = "Each step moves the weights against the gradient, by a distance that the learning rate η sets."
         if not o["momentum"]:
@@ -95,17 +98,14 @@ def _rule(name: str, o: Mapping[str, Any], eta: str) -> Parts:
             rf"v_t = \beta_2 v_{{t-1}} + (1 - \beta_2) \, {square}",
             rf"\theta_{{t+1}} = \theta_t - {eta} \, {step}",
         )
-        symbols: tuple[tuple[str, str], ...] = (
+        symbols = (
             ("m_t, v_t", "running means of the gradient and of its square; with a hat, corrected for their start at 0"),
             (r"\beta_1, \beta_2", f"how much of them a step keeps: {first:g} and {second:g}"),
             (r"\epsilon", f"{format_rate(o['eps'])}, against division by 0"),
             *lam,
         )
-        return (
-            lines,
-            symbols,
-            "Each weight moves by about η a step, however large its gradient is: Adam divides by that size.",
-        )
+        sentence = "Each weight moves by about η a step, however large its gradient is: Adam divides by that size."
+        return lines, symbols, sentence
     if name == "rmsprop" and not o["momentum"] and not o["centered"]:
         lines = (
             rf"v_t = \alpha \, v_{{t-1}} + (1 - \alpha) \, {gradient}^2",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -59,10 +59,10 @@ class Drawn:
 
 
 class Theme:
-    """The colours of a page: those of its text and paper, and one a rate, light and dark."""
+    """The colours of a page: those of its text and paper, and one a rate, lowest first, light and dark."""
 
-    def __init__(self, lrs: Sequence[float]):
-        self.lrs = tuple(sorted(lrs))
+    def __init__(self, lrs: Iterable[float]):
+        self.lrs = tuple(sorted(set(lrs)))
         light, dark = (palette.colours(self.lrs, dark=dark) if self.lrs else {} for dark in (False, True))
         self._shades = {**PAGE}
         self._shapes = {shades[0]: f"var(--{name})" for name, shades in PAGE.items()} | {

@@ -1,0 +1,247 @@
+"""The report as one HTML file: the article set in its page, figures inline, and what its script needs as JSON.
+
+The file holds all it shows and asks for nothing from elsewhere; its content security policy forbids it to.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from etude.notation import format_rate, rate_text
+from etude.present import article as articles
+from etude.present import curves, figures, svg
+from etude.present.axes import Look, Words, metric_words
+from etude.present.response import rates_figure
+from etude.result import Result
+
+MOST_POINTS = 120  # of a line or a trial, in the page's data: more could not be told apart
+MOST_TIMES = 200  # of the slider
+MOST_CSV = 200_000  # bytes: a longer table is packed
+HOW = {
+    "rates": "Pick a rate to lift it in all figures; the slider sets the dots back to where they stood.",
+    "curves": "Point at a line for its values; of a picked rate the seeds are drawn, too.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A figure of the page, drawn for a screen and for a phone."""
+
+    name: str
+    words: Words
+    screen: svg.Drawn
+    phone: svg.Drawn
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The evaluations, as a link that holds them."""
+
+    name: str
+    href: str
+    rows: str
+    kind: str
+    size: str
+
+
+def render(result: Result) -> str:
+    """Return the page."""
+    made = articles.article(result)
+    theme = svg.Theme([trial.lr for trial in result.judged])
+    shown = [_shown(result, name, theme) for name in which(result)]
+    data = _data(result, shown, made)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            article=made,
+            theme=theme,
+            figures=shown,
+            data=data,
+            json=_json(data),
+            table=_table(result),
+            css=_text("page.css"),
+            script=_text("page.js"),
+            version=version("etude"),
+            mathml=mathml,
+        )
+    )
+
+
+def which(result: Result) -> list[str]:
+    """Return the figures of the report, in its order: none that a result has not, or that would say nothing."""
+    recipe = result.study.get("recipe") or {}
+    silent = set()
+    if len({trial.lr for trial in result.judged}) < 2:
+        silent |= {"rates", "verdicts"}
+    if recipe.get("schedule", "constant") == "constant" and not recipe.get("warmup"):
+        silent.add("schedule")
+    order = ("rates", "verdicts", "curves", "stability", "schedule", "range-test")
+    has = figures.names(result)
+    return [name for name in order if name in has and name not in silent]
+
+
+@functools.cache
+def environment() -> Environment:
+    """Return what the report's templates are read with: all values are escaped in HTML, and a missing one is an error."""
+    made = Environment(
+        loader=PackageLoader("etude.present"), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    made.filters["unbroken"] = unbroken
+    return made
+
+
+def mathml(latex: str, display: str) -> Markup:
+    """Return a formula as MathML."""
+    from latex2mathml.converter import convert
+
+    return Markup(convert(latex, display=display))
+
+
+_WHOLE = re.compile(r"\d[\d.,]*(?:e-?\d+)?(?: ± [\d.,]+(?:e-?\d+)?)?(?: %)?")
+
+
+def unbroken(text: str) -> Markup:
+    """Escape a text, and keep what must not be broken at a line's end together: ``2.51e-3``, ``97.4 ± 0.1 %``."""
+    return Markup(
+        _WHOLE.sub(
+            lambda found: f'<span class="whole">{found[0]}</span>' if set(found[0]) & set("e %") else found[0],
+            str(escape(text)),
+        )
+    )
+
+
+def _text(name: str) -> str:
+    source, _, _ = environment().loader.get_source(environment(), name)  # type: ignore[union-attr]
+    return source
+
+
+def _shown(result: Result, name: str, theme: svg.Theme) -> Shown:
+    words = figures.FIGURES[name].words(result)
+    screen, phone = (
+        svg.draw(figures.make(result, name, Look(heading=False, narrow=narrow)), f"{name[:2]}{mark}", theme, words.alt)
+        for narrow, mark in ((False, "s"), (True, "p"))
+    )
+    return Shown(name=name, words=words, screen=screen, phone=phone, how=HOW.get(name, ""))
+
+
+def _data(result: Result, shown: Sequence[Shown], made: articles.Article) -> dict[str, Any]:
+    """Return what the page's script works with: rates, trials, and where the figures have them."""
+    lrs = [one.lr for one in made.readings]
+    place = {lr: i for i, lr in enumerate(lrs)}
+    told = {"curves": _curves, "rates": _rates}
+    return {
+        "unit": result.unit,
+        "times": _times(result),
+        "rates": [{"name": format_rate(lr), "text": rate_text(lr)} for lr in lrs],
+        "best": None if result.recommendation.lr is None else format_rate(result.recommendation.lr),
+        "trials": _trials(result, place),
+        "figures": {
+            one.name: {
+                "screen": [asdict(where) for where in one.screen.places],
+                "phone": [asdict(where) for where in one.phone.places],
+                **told[one.name](result, place),
+            }
+            for one in shown
+            if one.name in told
+        },
+        "gap_unit": gap_unit(made.readings),
+    }
+
+
+def gap_unit(readings: Sequence[articles.Reading]) -> str:
+    """Return what the heading of the gaps says of their unit."""
+    return ", points" if any(one.value.endswith("%") for one in readings) else ""
+
+
+def _times(result: Result) -> list[float]:
+    """Return the times up to the horizon at which anything was evaluated, for the slider."""
+    every = np.concatenate([np.empty(0), *(result.columns(trial).epochs for trial in result.judged)])
+    every = np.unique(every[np.isfinite(every) & (every <= result.horizon)])
+    return [float(t) for t in _thin(every, MOST_TIMES)] if result.unit else []
+
+
+def _trials(result: Result, place: dict[float, int]) -> list[dict[str, Any]]:
+    metric, made = result.objective["metric"], []
+    for trial in result.judged:
+        columns = result.columns(trial)
+        kept = _thin(np.arange(len(columns)), MOST_POINTS)
+        unknown = np.full(len(columns), math.nan)
+        value = columns.train_loss if metric == "train_loss" else columns.metrics.get(metric, unknown)
+        if trial.lr in place:
+            made.append(
+                {
+                    "rate": place[trial.lr],
+                    "seed": trial.seed,
+                    "times": _numbers(columns.epochs[kept]),
+                    "metric": _numbers(value[kept]),
+                    "train_loss": _numbers(columns.train_loss[kept]),
+                }
+            )
+    return made
+
+
+def _curves(result: Result, place: dict[float, int]) -> dict[str, Any]:
+    made = []
+    for panel, single in zip(curves.panels(result), ("train_loss", "metric"), strict=True):
+        lines = []
+        for line in panel.lines:
+            kept = _thin(np.arange(len(line.x)), MOST_POINTS)
+            lines.append({"rate": place[line.lr], "n": line.n_seeds, "x": _numbers(line.x[kept]), "y": _numbers(line.mean[kept]),
+                          "low": _numbers(line.low[kept]), "high": _numbers(line.high[kept])})  # fmt: skip
+        made.append({"words": panel.ylabel.removesuffix(", %"), "share": panel.share, "single": single, "lines": lines})
+    return {"panels": made, "unit": result.unit, "per": 1}
+
+
+def _rates(result: Result, place: dict[float, int]) -> dict[str, Any]:
+    data = rates_figure(result)
+    points = [{"rate": place[p.lr], "lr": p.lr, "seed": seed, "value": float(score)}
+              for p in data.points for seed, score in zip(p.seeds, p.scores, strict=True)]  # fmt: skip
+    return {"points": points, "words": metric_words(result.objective["metric"]), "share": data.axis.share}
+
+
+def _thin(values: Any, most: int) -> Any:
+    """Return at most so many of the values, the last among them."""
+    if len(values) <= most:
+        return values
+    return values[np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [float(f"{v:.7g}") if math.isfinite(v) else None for v in values]
+
+
+def _json(data: dict[str, Any]) -> str:
+    """Write JSON that may stand in a page: nothing in it ends the script element."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _table(result: Result) -> Table:
+    frame = result.evaluations
+    text = frame.to_csv(index=False, lineterminator="\n").encode()
+    name, kind, media = "evaluations.csv", "CSV", "text/csv"
+    if len(text) > MOST_CSV:  # `etude judge` and pandas read it packed
+        text, name, kind, media = gzip.compress(text, mtime=0), f"{name}.gz", "CSV, gzipped", "application/gzip"
+    return Table(
+        name=name,
+        href=f"data:{media};base64,{base64.b64encode(text).decode()}",
+        rows=f"{len(frame):,}",
+        kind=kind,
+        size=f"{max(1, round(len(text) / 1000))} kB",
+    )

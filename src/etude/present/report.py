@@ -1,0 +1,84 @@
+"""The report as a file: one HTML page that holds everything, or Markdown with its pictures beside it. Whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from etude.errors import DiskError, SpecError, nearest
+from etude.present import article, figures, page
+from etude.present.axes import Look, Words
+from etude.result import Result
+
+FORMATS = {"html": ".html", "md": ".md"}
+NAME = "report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure of the Markdown report, and its file beside it."""
+
+    name: str
+    words: Words
+    file: str
+
+
+def write(result: Result, path: str | Path | None = None, format: str = "html") -> Path:
+    """Write the report of a result, and return its file; ``report.html`` (``report.md``) in the run if no ``path`` is given.
+
+    The pictures of a Markdown report lie in a folder ``NAME_figures`` beside it, as PNG. Raises `SpecError` for a format that
+    there is not and where there is no run directory to write to, `DiskError` when it cannot be written.
+    """
+    if format not in FORMATS:
+        raise SpecError(f"report: no format is named {format!r}{nearest(format, FORMATS)}; expected html or md")
+    if path is None:
+        if result.directory is None:
+            raise SpecError("report: these curves have no run directory; say where to write the report")
+        path = result.directory / f"{NAME}{FORMATS[format]}"
+    path = Path(path)
+    if path.is_dir():
+        raise SpecError(f"report: expected a file to write, got the folder {path}")
+    text = page.render(result) if format == "html" else _markdown(result, path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DiskError(f"{path}: the report cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _markdown(result: Result, path: Path) -> str:
+    folder = path.with_name(f"{path.stem}_figures")
+    pictures = []
+    for name in page.which(result):
+        file = figures.save(result, name, folder / f"{name}.png", look=Look(heading=False))
+        pictures.append(
+            Picture(name=name, words=figures.FIGURES[name].words(result), file=f"{folder.name}/{file.name}")
+        )
+    made = article.article(result)
+    environment = page.environment()
+    environment.filters |= {"cell": _cell, "alt": _alt, "item": _item}
+    text = environment.get_template("report.md").render(
+        article=made, figures=pictures, gap_unit=page.gap_unit(made.readings)
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _cell(text: str) -> str:
+    """Write a text into a cell of a table, where a bar would end it."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _alt(text: str) -> str:
+    return text.replace("[", "(").replace("]", ")")
+
+
+def _item(text: str) -> str:
+    """Write a numbered line as an item of a list."""
+    return re.sub(r"^\d+\. ", "", text)
