@@ -525,6 +525,12 @@ class Result:
 
         return report.write(self, path, format)
 
+    def _repr_html_(self) -> str:
+        """Show the result in a notebook."""
+        from etude.present import page
+
+        return page.fragment(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values, format 1: what ``etude show --json`` prints."""
         from etude import baselines

@@ -11,6 +11,7 @@ import gzip
 import json
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -30,6 +31,7 @@ from etude.result import Result
 MOST_POINTS = 120  # of a line or a trial, in the page's data: more could not be told apart
 MOST_TIMES = 200  # of the slider
 MOST_CSV = 200_000  # bytes: a longer table is packed
+LOOK = Look(heading=False)
 HOW = {
     "rates": "Pick a rate to lift it in all figures; the slider sets the dots back to where they stood.",
     "curves": "Point at a line for its values; of a picked rate the seeds are drawn, too.",
@@ -61,7 +63,7 @@ class Table:
 def render(result: Result) -> str:
     """Return the page."""
     made = articles.article(result)
-    theme = svg.Theme([trial.lr for trial in result.judged])
+    theme = svg.Theme(trial.lr for trial in result.judged)
     shown = [_shown(result, name, theme) for name in which(result)]
     data = _data(result, shown, made)
     return (
@@ -79,6 +81,21 @@ def render(result: Result) -> str:
             version=version("etude"),
             mathml=mathml,
         )
+    )
+
+
+def fragment(result: Result) -> str:
+    """Return what a notebook shows of a result: the finding, the table, the two main figures; styled apart from the notebook."""
+    theme = svg.Theme(trial.lr for trial in result.judged)
+    told = f"{result.directory}{result.stored.created}{result.stored.revision}{result.objective}"
+    prefix = f"e{zlib.crc32(told.encode()):x}"  # several results in a notebook share one page, and must not share ids
+    drawn = [
+        svg.draw(figures.make(result, name, LOOK), f"{prefix}{name[0]}", theme, figures.FIGURES[name].words(result).alt)
+        for name in which(result)
+        if name in HOW
+    ]
+    return (
+        environment().get_template("fragment.html").render(article=articles.article(result), theme=theme, figures=drawn)
     )
 
 

@@ -63,22 +63,27 @@ def _markdown(result: Result, path: Path) -> str:
         )
     made = article.article(result)
     environment = page.environment()
-    environment.filters |= {"cell": _cell, "alt": _alt, "item": _item}
+    environment.filters |= {"cell": _cell, "alt": _alt, "item": _item, "text": _text}
     text = environment.get_template("report.md").render(
         article=made, figures=pictures, gap_unit=page.gap_unit(made.readings)
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def _text(text: str) -> str:
+    """Write a text so that nothing in it is markup: names are a person's, and may hold anything."""
+    return re.sub(r"([\\`*_\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+
+
 def _cell(text: str) -> str:
     """Write a text into a cell of a table, where a bar would end it."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return _text(text).replace("|", "\\|")
 
 
 def _alt(text: str) -> str:
-    return text.replace("[", "(").replace("]", ")")
+    return _text(text.replace("[", "(").replace("]", ")"))
 
 
 def _item(text: str) -> str:
     """Write a numbered line as an item of a list."""
-    return re.sub(r"^\d+\. ", "", text)
+    return _text(re.sub(r"^\d+\. ", "", text))
