@@ -173,3 +173,52 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
                 ), b"0")  # fmt: skip
         writer.decide("the budget is spent", [])
     return Result.load(directory)
+
+
+def trained(
+    directory: Path, lrs: list[float], seeds: int, steps: int, evaluations: int, *, name: str = "made", metric: str = "val_accuracy",
+    until: float = 1.0,
+) -> Result:  # fmt: skip
+    """Write a run directory as a run leaves it, with losses and curves made by a formula; ``until`` is how far trials got.
+
+    Rates from 1 on diverge at a tenth of the ``steps``. The objective is ``metric``, of accuracy or of a loss.
+    """
+    loss = metric.endswith("loss")
+    objective = f"min:{metric}" if loss else f"max:{metric}"
+    made = Study.default("digits").replace(epochs=10, lrs=lrs, seeds=seeds, expect={}, objective=objective, name=name)
+    rng = np.random.default_rng(0)
+    with Writer(directory) as writer:
+        identity = {
+            "task": {"name": "digits", "built_in": True, "chosen_on_test_set": None}, "steps_per_epoch": steps // 10,
+            "data": {"train": {"digest": "t"}, "val": {"digest": "v"}},
+        }  # fmt: skip
+        environment = {"etude": "0.1.0", "torch": "2", "command": f"etude run {name!r} --out x", "cores": 2}
+        writer.begin(made.to_dict() | {"name": name}, identity, environment, dict.fromkeys(made.seeds, ("digest", 2.3)))
+        writer.request([(lr, seed, None, 10.0, steps) for lr in lrs for seed in range(seeds)])
+        for trial in store.read(directory).trials:
+            lost = steps // 10 if trial.lr >= 1 else None
+            last = lost or round(until * steps)
+            if not last:
+                continue
+            pace = trial.lr / 1e-2
+            share = np.arange(1, last + 1) / steps
+            shape = 0.9 / (1 + 25 * pace * share) ** 1.1 + 0.012 * pace
+            falling = 2.3 * (0.02 + shape) * np.exp(0.2 * rng.standard_normal(last))
+            marks = [round(k * steps / evaluations) for k in range(evaluations + 1)]
+            kept = [step for step in marks if step <= last and (lost is None or step < lost)]
+            error = {
+                step: 0.015 + (float(shape[step - 1]) if step else 0.9) + 0.002 * float(rng.standard_normal())
+                for step in kept
+            }
+            values = {step: 2.5 * abs(e) if loss else 1 - min(0.9, abs(e)) for step, e in error.items()}
+            writer.commit(trial, f"{trial.id}", History(
+                first_step=0, last_step=last, loss=falling, grad_norm=np.exp(rng.standard_normal(last)) * (0.1 + falling),
+                update_ratio=trial.lr * np.exp(0.3 * rng.standard_normal(last)), wall_s=1.0, diverged=lost, evaluations=tuple(
+                    Evaluation(
+                        step=step, epoch=10 * step / steps, train_loss=float(falling[step - 1]) if step else None,
+                        metrics={metric: value}, standard_errors={metric: 0.003},
+                    )
+                    for step, value in values.items()
+                ),
+            ), b"0")  # fmt: skip
+    return Result.load(directory)

@@ -66,7 +66,7 @@ def classify(
     with np.errstate(invalid="ignore", over="ignore"):
         progress = float((start - level[-1]) / gain)
         away = np.concatenate([np.abs(level - start), _moves(blocks, errors, start)])
-        moved = float(np.nanmax(away) / gain)
+        moved = float(np.nanmax(away) / gain) if np.isfinite(away).any() else np.nan
         score = sign * curve.metrics[metric]
         score_progress = float((score[-1] - score[0]) / score_gain) if score_gain > 0 else 0.0
         away = np.abs(score - score[0])

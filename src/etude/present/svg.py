@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import matplotlib.colors
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from etude.present import palette
 from etude.present.figures import STYLE
@@ -87,11 +88,12 @@ class Theme:
 
 def draw(figure: Figure, prefix: str, theme: Theme, alt: str) -> Drawn:
     """Return a figure for a page; ``prefix`` keeps its ids apart from those of other figures, ``alt`` is said in its place."""
-    for text in figure.findobj(matplotlib.text.Text):
-        text.set_path_effects([])  # they would make paths of the letters; the page's own style does it
+    for ax in _panels(figure):
+        for text in ax.texts:
+            text.set_path_effects([])  # they would make paths of the letters; the page's own style does it
     out = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(out, format="svg", metadata={"Date": None}, facecolor="none")
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]  # savefig would lay all out and draw it twice
     root = ElementTree.fromstring(out.getvalue())
     _clean(root, prefix, theme)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt}

@@ -1,0 +1,308 @@
+"""The report, without a browser: whole, true to the store, and asking for nothing from elsewhere, for studies of every kind."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import html.parser
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+
+import etude
+from etude.errors import DiskError, SpecError
+from etude.present import article, page, palette, report, rule, svg
+from etude.result import Result
+from etude.spec.recipe import Recipe
+from present_studies import HOSTILE, MADE, made
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+SIZE_LIMIT = 2_000_000  # bytes, of an ordinary study's report
+
+
+class Page(html.parser.HTMLParser):
+    """Reads a page strictly: every element is closed, in order; ``texts`` is what a reader sees."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.texts, self.hidden = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open, tag
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        (self.hidden if {"style", "script", "math"} & {*self.open} else self.texts).append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@functools.cache
+def rendered(name):
+    return page.render(made(name))
+
+
+def squeezed(text):
+    return re.sub(r"\s+", "", text)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_page_is_whole_and_says_what_the_store_says(name):
+    result, text = made(name), rendered(name)
+    read = Page(text)
+    seen = squeezed(read.text)
+    for rate in result.analysis["rates"]:
+        assert squeezed(rate["reason"]) in seen
+        assert squeezed(f"{etude.notation.rate_text(rate['lr'])}{rate['verdict']}") in seen
+    answer = result.recommendation
+    assert squeezed(answer.reason if answer.lr is not None else answer.conclusion) in seen
+    for line in (
+        *result.analysis.get("summary", ()),
+        *result.notes,
+        *([answer.next_command] if answer.next_command else []),
+    ):
+        assert squeezed(line) in seen or line.startswith("Another view"), line
+    assert len(text.encode()) < SIZE_LIMIT
+    assert text.count("<h1>") == 1
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_nothing_in_it_is_left_unsaid_or_unescaped(name):
+    read = Page(rendered(name))
+    assert not re.search(r"\b(nan|None|inf|NaN|undefined)\b", read.text), name
+    scripts = [attrs for tag, attrs in read.elements if tag == "script"]
+    assert [attrs.get("type") for attrs in scripts] == ["application/json", None]
+    ids = [attrs["id"] for _, attrs in read.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    pointed = {attrs["href"][1:] for _, attrs in read.elements if (attrs.get("href") or "").startswith("#")}
+    clipped = set(re.findall(r"url\(#([^)]+)\)", rendered(name).partition('id="data"')[0]))
+    assert pointed | clipped <= set(ids)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_it_asks_for_nothing_from_elsewhere(name):
+    read = Page(rendered(name))
+    for tag, attrs in read.elements:
+        assert "src" not in attrs, tag
+        href = attrs.get("href", "#")
+        assert href.startswith(("#", "data:")) or (tag == "a" and href.startswith("https://")), (tag, href)
+    assert "@import" not in rendered(name)
+    assert "url(http" not in rendered(name)
+    (policy,) = [attrs["content"] for attrs in read.all("meta") if attrs.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_evaluations_in_it_are_those_of_the_result(name):
+    (link,) = [attrs for attrs in Page(rendered(name)).all("a") if "download" in attrs]
+    media, _, packed = link["href"].partition(";base64,")
+    raw = base64.b64decode(packed)
+    raw = gzip.decompress(raw) if media.endswith("gzip") else raw
+    frame = pd.read_csv(io.BytesIO(raw))
+    pd.testing.assert_frame_equal(frame, made(name).evaluations, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_figures_have_text_in_their_place_and_only_the_pages_colours(name):
+    result, read = made(name), Page(rendered(name))
+    shown = page.which(result)
+    assert [attrs["data-figure"] for attrs in read.all("figure")] == [
+        *(n for n in shown if n == "rates"), *(n for n in shown if n != "rates")
+    ]  # fmt: skip
+    drawn = [attrs for attrs in read.all("svg")]
+    assert len(drawn) == 2 * len(shown)
+    for attrs in drawn:
+        assert attrs["role"] == "img"
+        assert len(attrs["aria-label"]) > 30
+    figures = re.findall(r"<svg .*?</svg>", rendered(name), re.DOTALL)
+    for one in figures:
+        assert not re.findall(r"#[0-9a-f]{6}\b", one)
+        ElementTree.fromstring(one)
+        assert "<image" not in one
+    known = {attrs["data-lr"] for attrs in read.all("tr") if "data-lr" in attrs}
+    assert {attrs["data-lr"] for attrs in read.all("g") if "data-lr" in attrs} <= known
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_scripts_data_agree_with_the_store(name):
+    result = made(name)
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', rendered(name), re.DOTALL)
+    data = json.loads(text)
+    metric = result.objective["metric"]
+    stored = {(trial.lr, trial.seed): result.columns(trial) for trial in result.judged}
+    rates = [float(rate["name"]) for rate in data["rates"]]
+    assert rates == [rate["lr"] for rate in result.analysis["rates"]]
+    assert len(data["trials"]) == len(result.judged)
+    for trial in data["trials"]:
+        columns = stored[rates[trial["rate"]], trial["seed"]]
+        values = columns.train_loss if metric == "train_loss" else columns.metrics.get(metric, [])
+        if len(values) and np.isfinite(values[-1]):
+            assert trial["metric"][-1] == pytest.approx(values[-1], rel=1e-6)
+    for point in data["figures"].get("rates", {}).get("points", []):
+        (score,) = [
+            t["score"] for t in result.analysis["trials"] if (t["lr"], t["seed"]) == (point["lr"], point["seed"])
+        ]
+        assert point["value"] == pytest.approx(score)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_markdown_says_the_same_and_its_pictures_are_there(name, tmp_path):
+    result = made(name)
+    path = result.report(tmp_path / "report.md", "md")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert "\n\n\n" not in text
+    plain = squeezed(text.replace("\\", "").replace("&lt;", "<"))
+    for rate in result.analysis["rates"]:
+        assert squeezed(rate["reason"].replace("\\", "")) in plain
+    pictures = re.findall(r"^!\[[^\]]+\]\(([^)]+)\)$", text, re.MULTILINE)
+    assert pictures == [
+        f"report_figures/{figure}.png"
+        for figure in sorted(page.which(result), key=lambda n: pictures.index(f"report_figures/{n}.png"))
+    ]
+    assert all((tmp_path / one).stat().st_size > 5000 for one in pictures)
+    assert "<script" not in text.replace("&lt;script", "").partition("```toml")[0].replace("    etude", "")
+
+
+def test_a_report_made_twice_is_the_same_file(finished_digits, tmp_path):
+    first = Result.load(finished_digits).report(tmp_path / "a.html").read_bytes()
+    assert Result.load(finished_digits).report(tmp_path / "b.html").read_bytes() == first
+
+
+def test_what_a_hostile_name_holds_is_text():
+    read = Page(rendered("a hostile name"))
+    assert "alert" not in "".join(read.hidden[2:])
+    assert squeezed(HOSTILE) in squeezed(read.text)
+    assert squeezed(HOSTILE) in squeezed(Page(made("a hostile name")._repr_html_()).text)
+
+
+def test_the_study_in_it_runs(finished_digits, etude_command, tmp_path):
+    result = Result.load(finished_digits)
+    (tmp_path / "study.toml").write_text(article.article(result).study)
+    said = etude_command("run", "study.toml", "--out", finished_digits, "--dry-run")
+    assert said.out.startswith("0 trials to train (6 complete)"), said
+
+
+def test_the_command_writes_it_into_the_run(digits_run, etude_command):
+    said = etude_command("report", digits_run)
+    assert said.out == f"{digits_run / 'report.html'}\n"
+    assert etude_command("report", digits_run, "--format", "md").out == f"{digits_run / 'report.md'}\n"
+    said = etude_command("report", digits_run, "--objective", "val_loss", "--out", "loss.html")
+    assert "smallest validation loss" in Page((digits_run.parents[1] / "loss.html").read_text()).text
+    assert not [path for path in digits_run.iterdir() if path.name.endswith(".partial")]
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(digits_run, etude_command, tmp_path):
+    assert etude_command("report", digits_run, "--format", "pdf").err == (
+        "etude: report: no format is named 'pdf'; expected html or md\n"
+    )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="the report cannot be written"):
+        Result.load(digits_run).report(tmp_path / "file" / "report.html")
+    with pytest.raises(SpecError, match="got the folder"):
+        Result.load(digits_run).report(tmp_path)
+    with pytest.raises(SpecError, match="no run directory; say where"):
+        made("judged curves").report()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "runs"}
+
+
+def test_reporting_reads_and_does_not_write_a_run(digits_run, tmp_path):
+    before = (digits_run / "study.sqlite").read_bytes()
+    (digits_run / "lock").unlink(missing_ok=True)
+    Result.load(digits_run).report(tmp_path / "report.html")
+    assert (digits_run / "study.sqlite").read_bytes() == before
+    assert not (digits_run / "lock").exists()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_of_the_page_can_be_read(dark):
+    theme = svg.Theme(np.logspace(-5, 1, 26))
+    shades = dict(one.split(":") for one in re.findall(r"--(\w+:#\w+);", theme.variables(dark=dark)))
+    for back in ("paper", "wash"):
+        for name in ("ink", "quiet"):
+            assert palette.contrast(shades[name], shades[back]) >= 4.5
+    for i in range(26):
+        assert palette.contrast(shades[f"text{i}"], shades["paper"]) >= 4.5
+        assert palette.contrast(shades[f"rate{i}"], shades["paper"]) >= 3
+    assert palette.contrast(shades["accent"], shades["paper"]) >= 3  # what is focused
+
+
+def test_the_dark_ramp_rises_in_lightness():
+    shades = [
+        matplotlib.colors.to_rgb(colour) for colour in palette.colours(list(np.logspace(-5, 1, 40)), dark=True).values()
+    ]
+    light = [palette.contrast(matplotlib.colors.to_hex(shade), "#000000") for shade in shades]
+    assert np.all(np.diff(light) > 0)
+
+
+def test_defaults_in_the_update_rule_are_those_of_torch():
+    import inspect
+
+    import torch
+
+    for name, known in rule.DEFAULTS.items():
+        cls = {
+            "sgd": torch.optim.SGD,
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "rmsprop": torch.optim.RMSprop,
+        }[name]
+        parameters = inspect.signature(cls).parameters
+        assert known == {option: parameters[option].default for option in known}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parts"),
+    [
+        ({"optimizer": "sgd"}, [r"- \eta \, g_t"]),
+        ({"optimizer": "sgd", "weight_decay": 0.1}, [r"(g_t + \lambda \theta_t)"]),
+        ({"optimizer": "sgd", "optimizer_options": {"momentum": 0.9}, "schedule": "cosine"}, [r"\mu \, v_{t-1}", r"\eta_t = \eta"]),
+        ({"optimizer": "adam"}, [r"\hat m_t"]),
+        ({"optimizer": "adamw"}, [r"+ \lambda \theta_t"]),
+        ({"optimizer": "adamw", "weight_decay": 0.0}, [r"\sqrt{\hat v_t} + \epsilon}"]),
+        ({"optimizer": "rmsprop"}, [r"\alpha \, v_{t-1}"]),
+        ({"optimizer": "lbfgs"}, ["u_t"]),
+        ({"optimizer": "sgd", "optimizer_options": {"momentum": 0.9, "nesterov": True}}, ["u_t"]),
+    ],
+)  # fmt: skip
+def test_the_update_rule_names_all_its_symbols(recipe, parts):
+    made = rule.rule_of(Recipe(**recipe).to_dict())
+    text = " ".join(made.lines)
+    assert all(part in text for part in parts), text
+    for line in made.lines:
+        root = ElementTree.fromstring(str(page.mathml(line, "block")))
+        assert root.tag.endswith("math")
+    told = " ".join(symbol for symbol, _ in made.symbols)
+    for symbol in re.findall(r"\\(?:theta|eta|lambda|mu|alpha|beta|epsilon)|[gu]_t", text):
+        assert symbol in told, symbol
+    assert ("weight decay" in str(made.symbols)) == (r"\lambda" in text)
+
+
+def test_writing_over_an_older_report_replaces_it(finished_digits, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("older")
+    assert report.write(Result.load(finished_digits), path) == path
+    assert path.read_text().startswith("<!doctype html>")
