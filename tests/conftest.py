@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: the command line in this process, and small finished runs."""
+"""Fixtures that several test files share: the command line in this process, small finished runs, and a browser's pages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import browsing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,27 @@ def tiny_task() -> Any:
         model=lambda: nn.Linear(4, 2), train=(x, (x[:, 0] > 0).long()), val=(x, (x[:, 0] > 0).long()),
         loss=nn.CrossEntropyLoss(), name="tiny",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium; a test without it is skipped, or fails in CI."""
+    with browsing.launched() as started:
+        yield started
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page in a context of its own, with Playwright's options; the test fails if one has an error or goes to the network."""
+    pages = browsing.Pages(browser)
+    yield pages.open
+    pages.close()
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page]) -> Page:
+    """A page at 1280 × 720, in light; see `open_page`."""
+    return open_page()
 
 
 @pytest.fixture(autouse=True)

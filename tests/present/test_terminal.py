@@ -95,7 +95,7 @@ def test_trials_under_way_come_first_when_not_all_fit(tmp_path):
     events = []
     study.run(tmp_path / "run", executor="inline", on_event=events.append)
     progress(events[0])
-    progress.rows[Trial(lr=1.0, seed=0)].status = "running"
+    progress.board.rows[Trial(lr=1.0, seed=0)].status = "running"
     with progress:
         assert frame(progress)[1].split()[0] == "1"
 

@@ -304,20 +304,23 @@ class Study:
     ) -> Result:
         """Train what is missing in the run directory (``runs/NAME``) and return the result.
 
+        While it trains a notebook shows a live table. ``on_event``, if there is one, is called with each event (`etude.events`)
+        instead.
+
         Raises `MismatchError` when the directory holds another study, `InUseError` when another process writes to it.
         """
         if self.task is None:
             self.make_task()  # says so, before torch is imported
         from etude import runner
+        from etude.present import notebook
         from etude.spec import script
 
         if script.running():
             raise SpecError(
                 'study.run: it is called while etude reads the file; put it under if __name__ == "__main__":'
             )
-        with script.importable(self.source):
-            on_event = on_event or (lambda _: None)
-            return runner.run(self, directory, executor=executor, workers=workers, device=device, on_event=on_event)
+        with script.importable(self.source), notebook.listening(on_event) as listen:
+            return runner.run(self, directory, executor=executor, workers=workers, device=device, on_event=listen)
 
     def find(
         self,
@@ -340,7 +343,7 @@ class Study:
         grid of 13 rates × 3 seeds) says what all calls together may spend; if none is said, what the directory's search has,
         else a quarter of the grid. ``lrs`` is a range, ``"1e-5..1"``; if not said the one that the optimizer is known for.
         ``seeds`` are those that may be used; if not said the study's, and further ones up to ten. The study's own rates are
-        not looked at.
+        not looked at. A notebook shows a live table, or ``on_event`` is called, as for `run`.
 
         Raises `SpecError` for a budget that cannot be or buys less than two trials, and what `run` raises.
         """
@@ -351,16 +354,17 @@ class Study:
         if self.task is None:
             self.make_task()  # says so, before torch is imported
         from etude import finding
+        from etude.present import notebook
         from etude.spec import script
 
         if script.running():
             raise SpecError(
                 'study.find: it is called while etude reads the file; put it under if __name__ == "__main__":'
             )
-        with script.importable(self.source):
+        with script.importable(self.source), notebook.listening(on_event) as listen:
             found = finding.find(
                 self, directory, budget=parsed, lrs=lrs, seeds=seeds, searcher=searcher, executor=executor,
-                workers=workers, device=device, on_event=on_event or (lambda _: None),
+                workers=workers, device=device, on_event=listen,
             )  # fmt: skip
         assert found is not None  # only a dry run gives none
         return found
