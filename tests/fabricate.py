@@ -6,6 +6,7 @@ And a run directory in which a search has been, with curves made by a formula.
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,13 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
 
 
 def trained(
-    directory: Path, lrs: list[float], seeds: int, steps: int, evaluations: int, *, name: str = "made", metric: str = "val_accuracy",
-    until: float = 1.0,
+    directory: Path, lrs: list[float], seeds: int, steps: int, evaluations: int, *, name: str = "made",
+    metric: str = "val_accuracy", until: float = 1.0, failure: str | None = None,
 ) -> Result:  # fmt: skip
     """Write a run directory as a run leaves it, with losses and curves made by a formula; ``until`` is how far trials got.
 
-    Rates from 1 on diverge at a tenth of the ``steps``. The objective is ``metric``, of accuracy or of a loss.
+    Rates from 1 on diverge at a tenth of the ``steps``. The objective is ``metric``, of accuracy or of a loss. The lowest rate's
+    first seed has the ``failure``, if any.
     """
     loss = metric.endswith("loss")
     objective = f"min:{metric}" if loss else f"max:{metric}"
@@ -192,7 +194,7 @@ def trained(
             "task": {"name": "digits", "built_in": True, "chosen_on_test_set": None}, "steps_per_epoch": steps // 10,
             "data": {"train": {"digest": "t"}, "val": {"digest": "v"}},
         }  # fmt: skip
-        environment = {"etude": "0.1.0", "torch": "2", "command": f"etude run {name!r} --out x", "cores": 2}
+        environment = {"etude": "0.1.0", "torch": "2", "command": f"/bin/etude run {shlex.quote(name)}", "cores": 2}
         writer.begin(made.to_dict() | {"name": name}, identity, environment, dict.fromkeys(made.seeds, ("digest", 2.3)))
         writer.request([(lr, seed, None, 10.0, steps) for lr in lrs for seed in range(seeds)])
         for trial in store.read(directory).trials:
@@ -206,11 +208,9 @@ def trained(
             falling = 2.3 * (0.02 + shape) * np.exp(0.2 * rng.standard_normal(last))
             marks = [round(k * steps / evaluations) for k in range(evaluations + 1)]
             kept = [step for step in marks if step <= last and (lost is None or step < lost)]
-            error = {
-                step: 0.015 + (float(shape[step - 1]) if step else 0.9) + 0.002 * float(rng.standard_normal())
-                for step in kept
-            }
-            values = {step: 2.5 * abs(e) if loss else 1 - min(0.9, abs(e)) for step, e in error.items()}
+            level = {step: float(shape[step - 1]) if step else 0.9 for step in kept}
+            error = {step: abs(0.015 + of + 0.002 * float(rng.standard_normal())) for step, of in level.items()}
+            values = {step: 2.5 * e if loss else 1 - min(0.9, e) for step, e in error.items()}
             writer.commit(trial, f"{trial.id}", History(
                 first_step=0, last_step=last, loss=falling, grad_norm=np.exp(rng.standard_normal(last)) * (0.1 + falling),
                 update_ratio=trial.lr * np.exp(0.3 * rng.standard_normal(last)), wall_s=1.0, diverged=lost, evaluations=tuple(
@@ -221,4 +221,6 @@ def trained(
                     for step, value in values.items()
                 ),
             ), b"0")  # fmt: skip
+        if failure is not None:
+            writer.fail(store.read(directory).trials[0], failure, "Traceback")
     return Result.load(directory)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -202,7 +201,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     way = "largest" if result.objective["direction"] == "maximize" else "smallest"
     facts.append(("judged by", f"the {way} {metric_words(result.objective['metric'])}{at}{margin}"))
     wall_s = sum(trial.wall_s for trial in result.stored.trials)
-    if wall_s:
+    if math.isfinite(wall_s) and wall_s > 0:
         env = result.stored.environments[-1] if result.stored.environments else {}
         side = f", {env['workers']} side by side" if env.get("workers", 1) > 1 else ""
         facts.append(("trained for", f"{duration(wall_s)}, all trials together{side}"))
@@ -273,10 +272,8 @@ def _commands(result: Result) -> list[str]:
     """Return the commands that trained it, each once, as they were typed."""
     commands = []
     for environment in result.stored.environments:
-        typed = shlex.split(environment.get("command") or "")
-        if typed and Path(typed[0]).name == "etude":
-            typed[0] = "etude"
-        commands.append(shlex.join(typed))
+        program, _, words = (environment.get("command") or "").partition(" ")
+        commands.append(f"etude {words}" if Path(program).name == "etude" else f"{program} {words}".strip())
     return [command for command in dict.fromkeys(commands) if command]
 
 

@@ -15,7 +15,7 @@ _RAMP = matplotlib.colors.LinearSegmentedColormap.from_list(
 )
 # On a dark page, where the cold end of the other would not be seen.
 _DARK_RAMP = matplotlib.colors.LinearSegmentedColormap.from_list(
-    "etude-dark", ["#6d84e8", "#a87be0", "#ee82a2", "#ffc07a"], N=256
+    "etude-dark", ["#5b79e3", "#a884ec", "#f08fae", "#ffc681"], N=256
 )
 
 

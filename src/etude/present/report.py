@@ -32,7 +32,7 @@ def write(result: Result, path: str | Path | None = None, format: str = "html") 
     there is not and where there is no run directory to write to, `DiskError` when it cannot be written.
     """
     if format not in FORMATS:
-        raise SpecError(f"report: no format is named {format!r}{nearest(format, FORMATS)}; expected html or md")
+        raise SpecError(f"report: no format is named {format!r}{nearest(format, FORMATS)}")
     if path is None:
         if result.directory is None:
             raise SpecError("report: these curves have no run directory; say where to write the report")
