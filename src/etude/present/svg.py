@@ -141,10 +141,9 @@ def _is_paper(element: ElementTree.Element) -> bool:
 def _whose(gid: str) -> dict[str, str]:
     """Return the class and the data attributes of a part that `etude.present.axes.mark` has named."""
     kind, *whose = gid.split(":")
-    if (
-        kind.startswith(("figure_", "axes_", "patch_", "line2d_", "text_", "xtick_", "ytick_", "matplotlib"))
-        or "_" in kind
-    ):
+    if kind.startswith("axes_"):
+        return {"class": "panel", "data-panel": str(int(kind.removeprefix("axes_")) - 1)}
+    if "_" in kind or kind == "matplotlib.axis":  # names that Matplotlib gives itself
         return {}
     return {"class": kind, **dict(zip(("data-lr", "data-seed"), whose, strict=False))}
 

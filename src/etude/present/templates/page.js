@@ -184,7 +184,7 @@
     for (const old of all(".tip,.cursor")) old.remove();
     for (const plot of plots) plot.tip = null;
   }
-  function say(text) { said.textContent = text.replace("\n", ", "); }
+  function say(text) { said.textContent = text.replaceAll("\n", ", "); }
 
   for (const plot of plots) {
     const near = (event) => {
