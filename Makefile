@@ -20,6 +20,7 @@ lint: .venv/dev  ## style, types, and the walls between the layers
 bench: .venv/dev  ## speed and memory against the tutorial's loop; about half an hour
 	$(BIN)/python benchmarks/speed.py --out docs/benchmarks/speed.md
 	$(BIN)/python benchmarks/judging.py --out docs/benchmarks/judging.md
+	$(BIN)/python benchmarks/report.py --out docs/benchmarks/report.md
 
 bench-find: .venv/dev .venv/peers  ## searchers and range tests against dense grids; an hour, hours more where grids are to be trained
 	$(BIN)/python benchmarks/truths.py

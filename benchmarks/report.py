@@ -1,0 +1,61 @@
+"""How long the report of a large study takes, and how large it is: 200 trials × 5,000 steps, by the command.
+
+The study is trained first: gradient descent on the built-in bowl, 40 rates × 5 seeds, 50 evaluations a trial.
+
+``python benchmarks/report.py --out docs/benchmarks/report.md``, two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from judging import seconds
+
+STUDY = ("--lrs", "1e-4..1.9/40", "--seeds", "5", "--epochs", "5000", "--evaluate-every", "100")
+
+
+def etude(*words: str) -> None:
+    """Run a command."""
+    subprocess.run([sys.executable, "-m", "etude", *words], check=True, capture_output=True)
+
+
+def main() -> None:
+    """Train, time, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        run, made = str(Path(folder) / "run"), Path(folder) / "report.html"
+        etude("run", "quadratic", *STUDY, "--out", run)
+        took = seconds(lambda: etude("show", run))
+        rows.append(("`etude show`", took, ""))
+        took = seconds(lambda: etude("report", run, "--out", str(made)))
+        rows.append(("`etude report`", took, f"{made.stat().st_size / 1e6:.2f} MB"))
+        made = made.with_suffix(".md")
+        took = seconds(lambda: etude("report", run, "--format", "md", "--out", str(made)))
+        size = sum(path.stat().st_size for path in Path(folder).glob("report_figures/*")) + made.stat().st_size
+        rows.append(("`etude report --format md`", took, f"{size / 1e6:.2f} MB"))
+    lines = [
+        "# The report",
+        "",
+        "Made by `python benchmarks/report.py`: 40 rates × 5 seeds, 5,000 steps and 50 evaluations a trial; whole commands, with",
+        "the start of Python.",
+        "",
+        "| what | seconds, median of 3 | least | most | size |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {what} | {statistics.median(t):.1f} | {t[0]:.1f} | {t[-1]:.1f} | {size} |" for what, t, size in rows]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
