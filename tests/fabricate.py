@@ -47,6 +47,7 @@ def result(
     margin: float | None = 0.001, margin_text: str = "± 0.1 points", response: dict[str, Any] | None = None,
     sensitivity: dict[str, Any] | None = None, epochs: float = 5, name: str = "made", digest: str = "v", best: float | None = None,
     estimate: float | None = None, recipe: dict[str, Any] | None = None, seeds: list[int] | None = None,
+    history: dict[int, dict[str, Any]] | None = None,
 ) -> Result:  # fmt: skip
     """Make a result of ``scores[lr]``, a score or a word of `LOST` a seed."""
     sign = 1 if direction == "maximize" else -1
@@ -96,6 +97,7 @@ def result(
         ),
         {"metric": metric, "direction": direction, "margin": None},
     )  # fmt: skip
+    made.__dict__["history"] = history or {}
     located = response or {"located": False, "reason": "", "lrs": [], "open": [], "plateau": None}
     made.__dict__["analysis"] = {
         "margin": margin, "margin_source": "given", "margin_text": margin_text, "trials": readings, "rates": rates,

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from etude import store
 from etude.store import StoredTrial
 
 if TYPE_CHECKING:
@@ -80,22 +79,12 @@ def evaluations(result: Result) -> pd.DataFrame:
 
 def steps(result: Result) -> pd.DataFrame:
     """Return a row a step: loss, gradient norm and update-to-weight ratio, as they were recorded (float32)."""
-    names = ("loss", "grad_norm", "update_ratio")
-    history: dict[int, dict[str, Array]] = {}
-    counted: dict[int, Array] = {}
-    if result.imported is not None:
-        for trial, loss in result.imported.losses.items():
-            history[trial] = {"loss": loss.astype("float32")}
-            counted[trial] = np.arange(1, len(loss) + 1)
-    elif result.directory is not None:
-        for trial, of in store.read_steps(result.directory).items():
-            history[trial] = {name: np.frombuffer(of[name], "<f4") for name in names}
-            counted[trial] = np.frombuffer(of["step"], "<i8")
+    history = result.history
     with_history = [trial for trial in result.stored.trials if trial.id in history]
     counts = [len(history[trial.id]["loss"]) for trial in with_history]
     made = _keys(with_history, counts)
-    made["step"] = np.concatenate([np.empty(0, "int64"), *(counted[trial.id] for trial in with_history)])
-    for name in names:
+    made["step"] = np.concatenate([np.empty(0, "int64"), *(history[trial.id]["step"] for trial in with_history)])
+    for name in ("loss", "grad_norm", "update_ratio"):
         parts = [
             history[trial.id].get(name, np.full(count, math.nan, "float32"))
             for trial, count in zip(with_history, counts, strict=True)

@@ -254,7 +254,6 @@ class Result:
         from etude.columns import Columns
 
         metric = self.objective["metric"]
-        losses = self._losses()
         none = np.empty(0)
         # A loss that no trial has is left out: an array of NaN is no curve to tell dynamics from.
         logged = self.imported is not None or self.is_own_loop  # by somebody else, who may have left things out
@@ -278,7 +277,7 @@ class Result:
                     epochs=columns.epochs,
                     metrics=metrics,
                     errors={name: columns.errors.get(name, unknown) for name in metrics},
-                    loss=losses.get(trial.id, none),
+                    loss=np.asarray(self.history.get(trial.id, {}).get("loss", none), float),
                     end_step=max(trial.end_step, self.horizon_step) if self.searched else trial.end_step,
                     diverged_step=trial.diverged if self.imported is None else self.ended(trial),
                     diverged_unit="step" if self.imported is None else self.unit,
@@ -287,15 +286,24 @@ class Result:
             )
         return curves
 
-    def _losses(self) -> Mapping[int, Any]:
-        """Return the training loss by step, by trial id."""
+    @cached_property
+    def history(self) -> Mapping[int, Mapping[str, Any]]:
+        """What was recorded by step, by trial id, in arrays (T,): ``step``, ``loss``, ``grad_norm``, ``update_ratio``.
+
+        Of curves from elsewhere only the loss is known, if that; a loop of one's own has NaN for the others.
+        """
         import numpy as np
 
         if self.imported is not None:
-            return self.imported.losses
+            return {
+                trial: {"step": np.arange(1, len(loss) + 1), "loss": loss}
+                for trial, loss in self.imported.losses.items()
+            }
         assert self.directory is not None
-        steps = store.read_steps(self.directory)
-        return {trial: np.frombuffer(of["loss"], "<f4").astype(float) for trial, of in steps.items()}
+        return {
+            trial: {name: np.frombuffer(part, "<i8" if name == "step" else "<f4") for name, part in of.items()}
+            for trial, of in store.read_steps(self.directory).items()
+        }
 
     def columns(self, trial: StoredTrial) -> Columns:
         """Return a trial's evaluations as arrays."""
@@ -512,12 +520,17 @@ class Result:
             raise SpecError(f"result.model: rate {lr:g}, seed {found[0].seed}: {why} ({found[0].status})")
         return found[0]
 
-    def plot(self, figure: str = "curves", ax: Any = None) -> matplotlib.axes.Axes | Any:
-        """Draw a figure on Matplotlib axes (``curves`` takes two) and return them: ``curves``, ``rates``, ``schedule``,
-        ``range-test``."""
+    def plot(self, figure: str = "curves", ax: Any = None, **options: Any) -> matplotlib.axes.Axes | Any:
+        """Draw a figure on Matplotlib axes (``curves`` and ``stability`` take two) and return them: ``curves``, ``rates``,
+        ``verdicts``, ``stability``, ``schedule``, ``range-test``.
+
+        Options of ``curves``: ``x`` ("epoch" or "step"), ``xscale`` ("linear" or "log"), ``yscale`` ("auto", "linear" or
+        "log"), ``smooth`` (of an exponential moving average, 0 to less than 1; the raw line stays, faint). Raises `SpecError`
+        for a figure or an option that there is not, and for a figure that the result has not.
+        """
         from etude.present import figures
 
-        return figures.plot(self, figure, ax)
+        return figures.plot(self, figure, ax, **options)
 
     def report(self, path: str | Path | None = None, format: str = "html") -> Path:
         """Write the report, ``html`` or ``md`` (`etude.present.report.write`), and return its file."""

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from etude.errors import SpecError
 from etude.events import Advanced, Started
 from etude.present import curves, figures, palette
-from etude.present.curves import LABEL_GAP, MOST_LABELS, Line, Panel
+from etude.present.curves import Panel
+from etude.present.lines import LABEL_GAP, MOST_LABELS, Line
 from etude.result import Result
 from etude.spec.study import Study
 
@@ -152,7 +153,7 @@ def test_the_lines_are_the_means_over_seeds(results):
     _, panel = curves.panels(result)
     for line in panel.lines:
         frame = result.evaluations.query("lr == @line.lr and step > 0")
-        assert np.allclose(line.mean, frame.groupby("epoch")["val_loss"].mean())
+        assert np.allclose(line.y, frame.groupby("epoch")["val_loss"].mean())
         assert np.allclose(line.low, frame.groupby("epoch")["val_loss"].min())
         assert np.allclose(line.high, frame.groupby("epoch")["val_loss"].max())
 
@@ -202,7 +203,7 @@ def test_colours_go_by_the_logarithm_and_one_rate_has_one():
 def synthetic(heights, logarithmic=False):
     x = np.array([1.0, 2.0])
     lines = tuple(
-        Line(lr=10.0**-i, x=x, mean=np.array([h, h]), low=np.array([h, h]), high=np.array([h, h]), ended=(), n_seeds=1)
+        Line(lr=10.0**-i, x=x, y=np.array([h, h]), low=np.array([h, h]), high=np.array([h, h]), ended=(), n_seeds=1)
         for i, h in enumerate(heights)
     )
     return Panel(title="", ylabel="", share=False, lines=lines, limits=(0.1, 1.0), logarithmic=logarithmic)

@@ -87,22 +87,24 @@ class MetricAxis:
         return replace(self, limits=(float(inverse(high - (high - low) / (1 - part))), self.limits[1]))
 
 
-def measure(values: Floats, *, share: bool) -> MetricAxis:
+def measure(values: Floats, *, share: bool, logarithmic: bool | None = None) -> MetricAxis:
     """Find the axis for values of a metric; those that are not finite do not count.
 
-    A ``share`` (of direction ``maximize``) is one only where all values lie in [0, 1].
+    A ``share`` (of direction ``maximize``) is one only where all values lie in [0, 1]. Whether the axis is ``logarithmic`` is
+    found, too, where it is not said; values of 0 and less have no place on it.
     """
     flat = values[np.isfinite(values)]
     if not len(flat):
         return MetricAxis(share=share, logarithmic=False, limits=None)
     low, high = float(flat.min()), float(flat.max())
     if share and low >= 0 and high <= 1:
-        far = (1 - low) / max(1 - high, LEAST_ERROR) > FAR_ERRORS
+        far = (1 - low) / max(1 - high, LEAST_ERROR) > FAR_ERRORS if logarithmic is None else logarithmic
         pad = 0.06 * (high - low or 0.1)
         least, most = max(1 - high, LEAST_ERROR) / 1.25, min(1.0, (1 - low) * 1.1)
         limits = (1 - most, 1 - least) if far else (max(0.0, low - pad), min(1.0, high + pad))
         return MetricAxis(share=True, logarithmic=far, limits=limits)
-    if low > 0 and high / low > FAR_LOSSES:
+    if logarithmic or (logarithmic is None and low > 0 and high / low > FAR_LOSSES):
+        low = low if low > 0 else float(flat[flat > 0].min(initial=high))
         return MetricAxis(share=False, logarithmic=True, limits=(low / 1.2, high * 1.2))
     pad = 0.06 * (high - low or abs(high) or 1.0)
     return MetricAxis(share=False, logarithmic=False, limits=(low - pad, high + pad))
@@ -255,16 +257,20 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
     return bottom
 
 
-def draw_heading(ax: Axes, title: str, note: str, top: float, width: float) -> None:
-    """Write the note ``top`` points above the axes, wrapped to their ``width`` in points, and the title above it."""
+def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, left: float = 0.0) -> None:
+    """Write the note ``top`` points above the axes, wrapped to ``width`` points, and the title above it.
+
+    Both begin ``left`` points right of the axes' left side.
+    """
     lines = textwrap.wrap(note, max(40, int(width / 4.6)))
     ax.annotate(
-        "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(0, top), textcoords="offset points",
+        "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(left, top), textcoords="offset points",
         va="bottom", fontsize=9, color=palette.QUIET, annotation_clip=False,
     )  # fmt: skip
-    ax.set_title(
+    said = ax.set_title(
         title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
     )
+    said.set_transform(offset_copy(said.get_transform(), ax.figure, x=left, units="points"))
 
 
 def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float], look: Look = USUAL) -> None:

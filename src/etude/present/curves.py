@@ -1,7 +1,4 @@
-"""The figure of the article: training loss and the objective by epoch, a line a rate. Data apart from drawing.
-
-E evaluations.
-"""
+"""The figure of the article: training loss and the objective by epoch, a line a rate. Data apart from drawing."""
 
 from __future__ import annotations
 
@@ -12,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from etude.errors import SpecError, nearest
 from etude.notation import rate_text
 from etude.present import axes as shared
-from etude.present import palette
+from etude.present import lines, palette, steps
+from etude.present.lines import MOST_LABELS, Line, shown, smoothed
 from etude.result import Result
 
 if TYPE_CHECKING:
@@ -23,26 +22,34 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MOST_LABELS = 7  # rates labelled at their line's end; more get a colour bar
-LABEL_GAP = 0.055  # of the axes' height, between two labels
+SCALES, PLACES = {"xscale": ("linear", "log"), "yscale": ("auto", "linear", "log")}, ("epoch", "step")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """One rate in one panel: ``x`` epochs, mean over seeds, lowest and highest (E,); ``ended`` where seeds diverged.
+class Options:
+    """How the curves are drawn. ``x``: by epoch or by step; if not said, as the result counts.
 
-    Curves from elsewhere may be counted in steps instead of epochs. ``is_paused``: a search paused all seeds that did not diverge;
-    where some got to the end, the paused ones are left out.
+    By step the first panel has the loss of every step, thinned. ``smooth`` is how much of an exponential moving average one
+    place leaves to the next. Raises `SpecError`.
     """
 
-    lr: float
-    x: Floats
-    mean: Floats
-    low: Floats
-    high: Floats
-    ended: tuple[float, ...]
-    n_seeds: int
-    is_paused: bool = False
+    x: str | None = None
+    xscale: str = "linear"
+    yscale: str = "auto"
+    smooth: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, known in {"x": (*PLACES,), **SCALES}.items():
+            value = getattr(self, name)
+            if value not in known and not (name == "x" and value is None):
+                raise SpecError(
+                    f"plot: {name}: expected {' or '.join(known)}, got {value!r}{nearest(str(value), known)}"
+                )
+        if isinstance(self.smooth, bool) or not isinstance(self.smooth, int | float) or not 0 <= self.smooth < 1:
+            raise SpecError(f"plot: smooth: expected a number from 0 to less than 1, such as 0.9, got {self.smooth!r}")
+
+
+USUAL = Options()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +64,32 @@ class Panel:
     logarithmic: bool
 
 
-def panels(result: Result) -> tuple[Panel, Panel]:
-    """Collect the two panels' data from the records."""
+def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
+    """Collect the two panels' data from the records. Raises `SpecError` for options that these do not allow."""
+    if options.x == "epoch" and result.unit == "step":
+        raise SpecError(
+            "plot: x: these curves are counted in steps, and how many make an epoch is not known; leave x out"
+        )
+    by_step = options.x == "step" and result.unit != "step"
+    if options.x == "step" and not (result.unit == "step" or steps.has(result, "loss")):
+        raise SpecError("plot: x: expected epoch, since no loss was recorded by step; got 'step'")
     metric = result.objective["metric"]
     name = metric.removeprefix("val_").replace("_", " ").replace("$", r"\$")  # Matplotlib reads $…$ as mathematics
     where = "Validation " if metric.startswith("val_") else ""
+    lrs = sorted({t.lr for t in result.judged})
+
+    def evaluated(metric: str) -> tuple[Line, ...]:
+        made = (_line(result, lr, metric, options.smooth, by_step=by_step) for lr in lrs)
+        return tuple(line for line in made if line is not None)
+
+    losses = (
+        steps.step_lines(result, "loss", smooth=options.smooth, is_log=options.xscale == "log")
+        if options.x == "step" and steps.has(result, "loss")
+        else evaluated("train_loss")
+    )
     return (
-        _panel(result, "train_loss", "Training Loss Curve", "training loss"),
-        _panel(result, metric, f"{where}{name.title()} Curve", f"{where.lower()}{name}"),
+        _panel(result, losses, "train_loss", "Training Loss Curve", "training loss", options),
+        _panel(result, evaluated(metric), metric, f"{where}{name.title()} Curve", f"{where.lower()}{name}", options),
     )
 
 
@@ -79,111 +104,89 @@ def words(result: Result) -> shared.Words:
     if any(line.is_paused for line in both[1].lines):
         note += " Rings: paused by the search."
     told = shared.metric_text(both[1].share)
-    ends = [f"{rate_text(line.lr)}: {told(line.mean[-1])}" for line in both[1].lines if len(line.x)]
+    ends = [f"{rate_text(line.lr)}: {told(line.y[-1])}" for line in both[1].lines if len(line.x)]
     by = f" by {result.unit}" if result.unit else ""
     title = f"{named[0][0].upper()}{named[0][1:]} and {named[1]}{by}"
     last = f"At the end of its line, {named[1]} of {shared.some(ends)}." if ends else "No evaluation yet."
     return shared.Words(title=title, note=note, alt=f"{title}, a line a rate. {last}")
 
 
-def _panel(result: Result, metric: str, title: str, ylabel: str) -> Panel:
-    lines = tuple(
-        line for lr in sorted({t.lr for t in result.judged}) if (line := _line(result, lr, metric)) is not None
-    )
+def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, ylabel: str, options: Options) -> Panel:
     lost = {rate["lr"] for rate in result.analysis["rates"] if rate["verdict"] == "diverged"}
-    values = [np.concatenate([line.low, line.high]) for line in lines if line.lr not in lost] or [
-        np.concatenate([line.low, line.high]) for line in lines
-    ]
-    flat = np.concatenate(values) if values else np.empty(0)
-    flat = flat[np.isfinite(flat)]
+    flat = _values([line for line in lines if line.lr not in lost] or lines)
     share = metric != "train_loss" and result.objective["direction"] == "maximize" and bool(len(flat))
-    axis = shared.measure(flat, share=share)
+    axis = shared.measure(flat, share=share, logarithmic={"auto": None}.get(options.yscale, options.yscale == "log"))
+    if axis.logarithmic and not axis.share and not (flat > 0).any() and len(flat):
+        raise SpecError(f"plot: yscale: {metric} has no value above 0, which a logarithmic axis needs; got 'log'")
     return Panel(
         title=title, ylabel=f"{ylabel}, %" if axis.share else ylabel, share=axis.share, lines=lines, limits=axis.limits,
         logarithmic=axis.logarithmic,
     )  # fmt: skip
 
 
-def _line(result: Result, lr: float, metric: str) -> Line | None:
-    ended, xs, ys, seeds = [], [], [], 0
-    of_rate = [trial for trial in result.judged if trial.lr == lr]
-    paused = [trial for trial in of_rate if result.is_paused(trial)]
-    whole = [trial for trial in of_rate if trial not in paused and trial.status not in ("diverged", "failed")]
-    for trial in [trial for trial in of_rate if trial not in paused] if whole else of_rate:
-        seeds += 1
+def _values(lines: Sequence[Line]) -> Floats:
+    """Return the finite values that lines show."""
+    arrays = [array for line in lines for array in (line.low, line.high, line.raw) if array is not None]
+    flat = np.concatenate([np.empty(0), *arrays])
+    return np.asarray(flat[np.isfinite(flat)])
+
+
+def _line(result: Result, lr: float, metric: str, smooth: float, *, by_step: bool) -> Line | None:
+    trials, is_paused = shown(result, lr)
+    ended, xs, ys, raws = [], [], [], []
+    for trial in trials:
         place = result.ended(trial)
         if place is not None:
-            ended.append(place)
+            ended.append(float(trial.diverged or 0) if by_step else place)
         columns = result.columns(trial)
         values = columns.train_loss if metric == "train_loss" else columns.metrics.get(metric)
         if values is not None:
-            shown = (columns.steps > 0) & np.isfinite(values)
-            xs.append(columns.epochs[shown])
-            ys.append(values[shown])
+            known = (columns.steps > 0) & np.isfinite(values)
+            xs.append(columns.steps[known].astype(float) if by_step else columns.epochs[known])
+            raws.append(values[known])
+            ys.append(smoothed(values[known], smooth))
     x, place_of = np.unique(np.concatenate([np.empty(0), *xs]), return_inverse=True)
     if not len(x) and not ended:
         return None
-    y = np.concatenate([np.empty(0), *ys])
+    y, raw = (np.concatenate([np.empty(0), *of]) for of in (ys, raws))
     low, high = np.full(len(x), np.inf), np.full(len(x), -np.inf)
     np.minimum.at(low, place_of, y)
     np.maximum.at(high, place_of, y)
     # Divided before they are added, so that losses near the end of what floats hold do not overflow.
     share = 1 / np.bincount(place_of, minlength=len(x))[place_of]
-    mean = np.bincount(place_of, weights=y * share, minlength=len(x)).astype(float)
+    mean, mean_raw = (np.bincount(place_of, weights=of * share, minlength=len(x)).astype(float) for of in (y, raw))
     return Line(
-        lr=lr,
-        x=x,
-        mean=mean,
-        low=low,
-        high=high,
-        ended=tuple(sorted(ended)),
-        n_seeds=seeds,
-        is_paused=bool(paused) and not whole,
-    )
+        lr=lr, x=x, y=mean, low=low, high=high, ended=tuple(sorted(ended)), n_seeds=len(trials), is_paused=is_paused,
+        raw=mean_raw if smooth else None,
+    )  # fmt: skip
 
 
-def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
-    """Draw the two panels on two axes."""
-    both = panels(result)
+def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL, **options: Any) -> None:
+    """Draw the two panels on two axes; the options are those of `Options`."""
+    how = Options(**options)
+    both = panels(result, how)
     lrs = sorted({line.lr for panel in both for line in panel.lines})
     tried = [trial.lr for trial in result.judged]  # a rate has one colour in all figures, also where some have no line
     colours = palette.colours(tried) if tried else {}
+    unit = "step" if how.x == "step" else result.unit
+    horizon = result.horizon_step if unit == "step" else result.horizon
     for ax, panel in zip(axes, both, strict=True):
-        draw_panel(ax, panel, colours, best=result.recommendation.lr, horizon=result.horizon, unit=result.unit)
+        draw_panel(
+            ax, panel, colours, best=result.recommendation.lr, horizon=horizon, unit=unit, is_log=how.xscale == "log"
+        )
     if len(lrs) > MOST_LABELS:
         shared.draw_colour_bar(axes, lrs, look)
 
 
 def draw_panel(
-    ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: float | None, horizon: float, unit: str = "epoch"
-) -> None:
+    ax: Axes, panel: Panel, colours: Mapping[float, str], *, best: float | None, horizon: float, unit: str = "epoch",
+    is_log: bool = False,
+) -> None:  # fmt: skip
     """Draw one panel: mean lines with the seeds' band, diverged rates to where they ended and marked."""
     _frame(ax, panel, horizon, unit)
-    labels: list[tuple[float, float, Line]] = []
-    for line in panel.lines:
-        colour, chosen = colours[line.lr], line.lr == best
-        style: dict[str, Any] = {"color": colour, "lw": 2.6 if chosen else 1.8, "zorder": 4 if chosen else 3}
-        style |= {"marker": "o", "ms": 4.5 if chosen else 3.5} if len(line.x) <= 12 else {}
-        if len(line.x):
-            ax.plot(line.x, line.mean, gid=shared.mark("line", line.lr), solid_capstyle="round", **style)
-            if line.n_seeds > 1 and len(line.x) > 1:
-                spread = shared.mark("spread", line.lr)
-                ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2, gid=spread)
-            if line.is_paused:  # a ring: it did not end here, it was left here
-                ring: dict[str, Any] = {"mfc": "white", "ms": 6, "mew": 1.6, "zorder": 5}
-                ax.plot(line.x[-1:], line.mean[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)
-        for epoch in line.ended:
-            _mark(ax, epoch, "x", colour, line.lr)
-        whole = len(line.ended) < line.n_seeds  # some seed got to the end
-        if len(line.x) and whole:
-            if panel.limits is not None and line.mean[-1] > panel.limits[1]:
-                _mark(ax, float(line.x[-1]), "^", colour, line.lr)  # it ends above the frame
-            labels.append((float(line.x[-1]), shared.height_of(ax, line.mean[-1]), line))
-        else:
-            labels.append((line.ended[-1], 1.0, line))
-    if len(panel.lines) > MOST_LABELS:  # a colour bar tells the others
-        labels = [label for label in labels if label[2].lr == best]
-    _label(ax, labels, colours, best)
+    if is_log and unit and any(len(line.x) for line in panel.lines):
+        lines.draw_log_places(ax)
+    lines.draw_lines(ax, panel.lines, colours, best=best, top=None if panel.limits is None else panel.limits[1])
 
 
 def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
@@ -200,37 +203,3 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
         said = "no finite value" if panel.lines else "no evaluation yet"
         ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
         ax.set_yticks([])
-
-
-def _mark(ax: Axes, epoch: float, marker: str, colour: str, lr: float) -> None:
-    """Mark the upper edge: a cross where a seed diverged, a triangle where a line leaves the frame."""
-    ax.plot(
-        [epoch], [1.0], marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
-        transform=ax.get_xaxis_transform(), gid=shared.mark("ended", lr),
-    )  # fmt: skip
-
-
-def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:
-    """Label lines at their ends, in their colour, moved apart where they would touch."""
-    right = max((x for x, _, _ in labels), default=0.0)
-    ends = sorted((label for label in labels if label[0] == right), key=lambda label: label[1])
-    heights = shared.spread([y for _, y, _ in ends], LABEL_GAP)
-    placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
-    near = 0.3 * (ax.get_xlim()[1] - ax.get_xlim()[0])
-    for x, y, line in sorted((label for label in labels if label[0] != right), key=lambda label: -label[1]):
-        above = [other_y for other_x, other_y, _ in placed if abs(other_x - x) < near]
-        while any(abs(y - other_y) < LABEL_GAP for other_y in above):
-            y -= LABEL_GAP
-        placed.append((x, y, line))
-    for x, y, line in placed:
-        text = rate_text(line.lr)
-        if line.ended:
-            text += " diverged" if line.n_seeds == 1 else f" {len(line.ended)}/{line.n_seeds} diverged"
-        elif line.is_paused:
-            text += " paused"
-        ax.annotate(
-            text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
-            color=palette.for_text(colours[line.lr]) if line.lr != best else palette.INK, fontsize=9.5,
-            fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
-            path_effects=shared.HALO, zorder=6, gid=shared.mark("label", line.lr),
-        )  # fmt: skip

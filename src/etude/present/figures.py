@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from etude.comparison import Comparison
 from etude.errors import DiskError, SpecError, nearest
-from etude.present import curves, overlay, ranging, response, schedule
+from etude.present import curves, overlay, ranging, response, schedule, stability, verdicts
 from etude.present.axes import USUAL, Look, Words
 from etude.result import Result
 
@@ -33,7 +33,8 @@ _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf":
 class Kind:
     """A figure that a result may have: what draws it, on how many panels, and its size in inches, wide and for a phone.
 
-    ``words`` says what it shows; ``lacks`` says what a result would need for it, or None where it has it.
+    ``row`` is by how much each rate makes it higher, wide and for a phone. ``words`` says what it shows; ``lacks`` says what a
+    result would need for it, or None where it has it.
     """
 
     draw: Callable[..., None]
@@ -41,18 +42,29 @@ class Kind:
     size: tuple[float, float]
     narrow: tuple[float, float]
     panels: int = 1
+    row: tuple[float, float] = (0.0, 0.0)
     lacks: Callable[[Result], str | None] = lambda _: None
+
+    def inches(self, result: Result, *, narrow: bool = False) -> tuple[float, float]:
+        """Return width and height of the figure that a result has."""
+        (width, height), row = (self.narrow, self.row[1]) if narrow else (self.size, self.row[0])
+        return width, height + row * len(result.analysis["rates"])
 
 
 FIGURES: dict[str, Kind] = {
     "curves": Kind(draw=curves.draw, words=curves.words, panels=2, size=(11.0, 4.0), narrow=(3.7, 6.0)),
     "rates": Kind(draw=response.draw, words=response.words, size=(9.0, 5.0), narrow=(3.7, 3.7)),
+    "verdicts": Kind(draw=verdicts.draw, words=verdicts.words, size=(9.0, 1.35), narrow=(3.7, 1.5), row=(0.24, 0.37)),
+    "stability": Kind(
+        draw=stability.draw, words=stability.words, panels=2, size=(11.0, 4.0), narrow=(3.7, 6.0), lacks=stability.lacks
+    ),
     "schedule": Kind(
         draw=schedule.draw, words=schedule.words, size=(8.0, 4.5), narrow=(3.7, 3.2), lacks=schedule.lacks
     ),
     "range-test": Kind(draw=ranging.draw, words=ranging.words, size=(9.0, 6.0), narrow=(3.7, 5.0), lacks=ranging.lacks),
 }
 OVERLAY = (9.5, 5.0)  # inches, of a comparison
+COMPARE = "draw it with etude plot RUN RUN --figure compare, or etude.compare([RUN, RUN]).plot()"
 
 
 def plot(result: Result, figure: str = "curves", ax: Any = None, **options: Any) -> Any:
@@ -64,9 +76,7 @@ def plot(result: Result, figure: str = "curves", ax: Any = None, **options: Any)
     kind = _known(figure, result, options)
     with matplotlib.rc_context(STYLE):
         if ax is None:
-            import matplotlib.pyplot as plt
-
-            _, ax = plt.subplots(1, kind.panels, figsize=kind.size, layout=_LAYOUT)
+            return _own(kind, result, options)
         axes = list(np.atleast_1d(ax).ravel())
         if len(axes) != kind.panels:
             raise SpecError(f"plot: figure {figure!r} wants {kind.panels} axes, got {len(axes)}")
@@ -77,8 +87,8 @@ def plot(result: Result, figure: str = "curves", ax: Any = None, **options: Any)
 def make(result: Result, figure: str, look: Look = USUAL, **options: Any) -> matplotlib.figure.Figure:
     """Draw a figure and return it; on a narrow page its panels lie below each other. Raises what `plot` raises."""
     kind = _known(figure, result, options)
-    size, grid = (kind.narrow, (kind.panels, 1)) if look.narrow else (kind.size, (1, kind.panels))
-    return _made(size, grid, lambda axes: kind.draw(axes, result, look, **options))
+    grid = (kind.panels, 1) if look.narrow else (1, kind.panels)
+    return _made(kind.inches(result, narrow=look.narrow), grid, lambda axes: kind.draw(axes, result, look, **options))
 
 
 def save(result: Result, figure: str, path: Path, *, look: Look = USUAL, **options: Any) -> Path:
@@ -107,6 +117,19 @@ def save_comparison(comparison: Comparison, path: Path) -> Path:
 def names(result: Result) -> list[str]:
     """Return the figures that a result has; curves from elsewhere have no schedule, and few runs a range test."""
     return [name for name, kind in FIGURES.items() if kind.lacks(result) is None]
+
+
+def _own(kind: Kind, result: Result, options: dict[str, Any]) -> Any:
+    """Draw on axes from pyplot; what cannot be drawn leaves no empty figure there."""
+    import matplotlib.pyplot as plt
+
+    made, ax = plt.subplots(1, kind.panels, figsize=kind.inches(result), layout=_LAYOUT)
+    try:
+        kind.draw(list(np.atleast_1d(ax).ravel()), result, **options)
+    except SpecError:
+        plt.close(made)
+        raise
+    return ax
 
 
 def _made(
@@ -139,6 +162,8 @@ def _save(made: matplotlib.figure.Figure, path: Path) -> Path:
 
 
 def _known(figure: str, result: Result, options: dict[str, Any]) -> Kind:
+    if figure == "compare":
+        raise SpecError(f"plot: figure 'compare' shows several runs; {COMPARE}")
     if figure not in FIGURES:
         raise SpecError(f"plot: no figure is named {figure!r}{nearest(figure, FIGURES)}")
     kind = FIGURES[figure]
@@ -146,4 +171,9 @@ def _known(figure: str, result: Result, options: dict[str, Any]) -> Kind:
         raise SpecError(f"plot: figure {figure!r} {lacking}")
     if options and figure != "curves":
         raise SpecError(f"plot: figure {figure!r} has no options, got {', '.join(options)}; figure 'curves' has them")
+    known = [field.name for field in fields(curves.Options)]
+    if (other := next((name for name in options if name not in known), None)) is not None:
+        raise SpecError(
+            f"plot: figure 'curves' has no option {other!r}{nearest(other, known)}; it has {', '.join(known)}"
+        )
     return kind

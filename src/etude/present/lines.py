@@ -1,0 +1,153 @@
+"""A line a rate over training: what the figures ``curves`` and ``stability`` share. Knows no metric and no store.
+
+X places of a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from etude.notation import rate_text
+from etude.present import axes as shared
+from etude.present import palette
+from etude.result import Result
+from etude.store import StoredTrial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+MOST_LABELS = 7  # rates labelled at their line's end; more get a colour bar
+LABEL_GAP = 0.055  # of the axes' height, between two labels
+FEW = 12  # places of a line that are dots, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One rate in one panel: at ``x`` its ``y``, the seeds' mean (of steps: median), lowest and highest, each (X,).
+
+    ``ended`` are the places where seeds diverged. ``is_paused``: a search paused all seeds that did not diverge. ``raw`` (X,) is
+    what was smoothed, None where nothing was.
+    """
+
+    lr: float
+    x: Floats
+    y: Floats
+    low: Floats
+    high: Floats
+    ended: tuple[float, ...]
+    n_seeds: int
+    is_paused: bool = False
+    raw: Floats | None = None
+
+
+def shown(result: Result, lr: float) -> tuple[list[StoredTrial], bool]:
+    """Return the trials of a rate that its line is of, and whether they were paused.
+
+    Where some got to the end, the paused ones are left out.
+    """
+    of_rate = [trial for trial in result.judged if trial.lr == lr]
+    paused = [trial for trial in of_rate if result.is_paused(trial)]
+    whole = [trial for trial in of_rate if trial not in paused and trial.status not in ("diverged", "failed")]
+    return ([trial for trial in of_rate if trial not in paused] if whole else of_rate), bool(paused) and not whole
+
+
+def smoothed(values: Floats, smooth: float) -> Floats:
+    """Return the exponential moving average of finite values (X,), bias-corrected as Adam's (Kingma & Ba 2015, arXiv 1412.6980)."""
+    if not smooth:
+        return values
+    from scipy.signal import lfilter
+
+    mean = np.asarray(lfilter([1 - smooth], [1, -smooth], values), float)
+    return np.asarray(mean / (1 - smooth ** np.arange(1, len(values) + 1)))
+
+
+def draw_log_places(ax: Axes) -> None:
+    """Make the axis of places (epochs, steps) logarithmic, its ticks written plainly."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(numticks=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_lines(
+    ax: Axes, lines: Sequence[Line], colours: Mapping[float, str], *, best: float | None, top: float | None
+) -> None:
+    """Draw lines with the seeds' band, diverged rates to where they ended and marked, labels at the ends; ``top``: of the frame."""
+    labels: list[tuple[float, float, Line]] = []
+    for line in lines:
+        _line(ax, line, colours[line.lr], chosen=line.lr == best)
+        for place in line.ended:
+            _mark(ax, place, "x", colours[line.lr], line.lr)
+        whole = len(line.ended) < line.n_seeds  # some seed got to the end
+        if len(line.x) and whole:
+            if top is not None and line.y[-1] > top:
+                _mark(ax, float(line.x[-1]), "^", colours[line.lr], line.lr)  # it ends above the frame
+            labels.append((float(line.x[-1]), shared.height_of(ax, line.y[-1]), line))
+        elif line.ended:
+            labels.append((line.ended[-1], 1.0, line))
+    if len(lines) > MOST_LABELS:  # a colour bar tells the others
+        labels = [label for label in labels if label[2].lr == best]
+    _label(ax, labels, colours, best)
+
+
+def _line(ax: Axes, line: Line, colour: str, *, chosen: bool) -> None:
+    if not len(line.x):
+        return
+    style: dict[str, Any] = {"color": colour, "lw": 2.6 if chosen else 1.8, "zorder": 4 if chosen else 3}
+    style |= {"marker": "o", "ms": 4.5 if chosen else 3.5} if len(line.x) <= FEW else {}
+    if line.raw is not None:
+        ax.plot(line.x, line.raw, color=colour, lw=1, alpha=0.3, zorder=2, gid=shared.mark("raw", line.lr))
+    ax.plot(line.x, line.y, gid=shared.mark("line", line.lr), solid_capstyle="round", **style)
+    if line.n_seeds > 1 and len(line.x) > 1:
+        spread = shared.mark("spread", line.lr)
+        ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2, gid=spread)
+    if line.is_paused:  # a ring: it did not end here, it was left here
+        ring: dict[str, Any] = {"mfc": "white", "ms": 6, "mew": 1.6, "zorder": 5}
+        ax.plot(line.x[-1:], line.y[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)
+
+
+def _mark(ax: Axes, place: float, marker: str, colour: str, lr: float) -> None:
+    """Mark the upper edge: a cross where a seed diverged, a triangle where a line leaves the frame."""
+    ax.plot(
+        [place], [1.0], marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
+        transform=ax.get_xaxis_transform(), gid=shared.mark("ended", lr),
+    )  # fmt: skip
+
+
+def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:
+    """Label lines at their ends, in their colour, moved apart where they would touch."""
+    right = max((x for x, _, _ in labels), default=0.0)
+    ends = sorted((label for label in labels if label[0] == right), key=lambda label: label[1])
+    heights = shared.spread([y for _, y, _ in ends], LABEL_GAP)
+    placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
+    for x, y, line in sorted((label for label in labels if label[0] != right), key=lambda label: -label[1]):
+        above = [other_y for other_x, other_y, _ in placed if abs(_across(ax, other_x) - _across(ax, x)) < 0.3]
+        while any(abs(y - other_y) < LABEL_GAP for other_y in above):
+            y -= LABEL_GAP
+        placed.append((x, y, line))
+    for x, y, line in placed:
+        text = rate_text(line.lr)
+        if line.ended:
+            text += " diverged" if line.n_seeds == 1 else f" {len(line.ended)}/{line.n_seeds} diverged"
+        elif line.is_paused:
+            text += " paused"
+        ax.annotate(
+            text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
+            color=palette.for_text(colours[line.lr]) if line.lr != best else palette.INK, fontsize=9.5,
+            fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
+            path_effects=shared.HALO, zorder=6, gid=shared.mark("label", line.lr),
+        )  # fmt: skip
+
+
+def _across(ax: Axes, place: float) -> float:
+    """Return where a place lies on the axes, from 0 (left) to 1 (right)."""
+    x, _ = ax.transAxes.inverted().transform(ax.transData.transform((place, ax.get_ylim()[0])))
+    return float(x)

@@ -1,0 +1,117 @@
+"""The figure ``stability``: gradient norm and update-to-weight ratio by step, a line a rate. Data apart from drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from etude.notation import format_rate, rate_text
+from etude.present import axes as shared
+from etude.present import lines, palette, steps
+from etude.present.lines import Line
+from etude.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RULE = 1e-3  # of the update-to-weight ratio: "somewhere around 1e-3" (Karpathy, cs231n, "Ratio of weights:updates")
+DECADES = 12  # that an axis shows at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one panel shows, on a logarithmic axis of ``limits``; ``rule`` is where a line of reference lies, or None."""
+
+    title: str
+    ylabel: str
+    lines: tuple[Line, ...]
+    limits: tuple[float, float]
+    rule: float | None = None
+
+
+def lacks(result: Result) -> str | None:
+    """Say what a result would need: curves from elsewhere and loops of one's own log neither norm nor ratio."""
+    if steps.has(result, "grad_norm") or steps.has(result, "update_ratio"):
+        return None
+    return "needs gradient norms recorded by step, which runs that etude trains have, got none; draw 'curves'"
+
+
+def panels(result: Result) -> tuple[Panel, Panel]:
+    """Collect the two panels' data from the records."""
+    return (
+        _panel(result, "grad_norm", "Gradient Norm", "gradient norm, before clipping"),
+        _panel(result, "update_ratio", "Update-to-Weight Ratio", "norm of the update / norm of the weights", RULE),
+    )
+
+
+def _panel(result: Result, name: str, title: str, ylabel: str, rule: float | None = None) -> Panel:
+    made = steps.step_lines(result, name)
+    lost = {rate["lr"] for rate in result.analysis["rates"] if rate["verdict"] == "diverged"}
+    values = [v for line in [one for one in made if one.lr not in lost] or made for v in (line.low, line.high)]
+    flat = np.concatenate([np.empty(0), *values])
+    flat = flat[np.isfinite(flat) & (flat > 0)]
+    flat = np.append(flat, rule) if rule is not None else flat
+    low, high = (float(flat.min()), float(flat.max())) if len(flat) else (0.1, 1.0)
+    low = max(low, high / 10.0**DECADES)
+    room = max((high / low) ** 0.05, 1.15)
+    return Panel(title=title, ylabel=ylabel, lines=made, limits=(low / room, high * room), rule=rule)
+
+
+def words(result: Result) -> shared.Words:
+    """Say what the figure shows."""
+    _, ratio = panels(result)
+    seeds = max((line.n_seeds for line in ratio.lines), default=0)
+    note = "Medians over neighbouring steps"
+    note += (
+        f" and over {seeds} seeds; bands: from the lowest to the highest seed." if seeds > 1 else "; one seed a rate."
+    )
+    if any(line.ended for line in ratio.lines):
+        note += " Crosses at the upper edge: where a trial diverged."
+    if any(line.is_paused for line in ratio.lines):
+        note += " Rings: paused by the search."
+    note += (
+        f" Dashed: {format_rate(RULE)}, near which updates are by a rule of thumb of Karpathy's (cs231n) well sized."
+    )
+    ends = [f"{rate_text(line.lr)}: {line.y[-1]:.2g}" for line in ratio.lines if len(line.x)]
+    title = "Gradient norm and update-to-weight ratio by step"
+    return shared.Words(
+        title=title, note=note,
+        alt=f"{title}, a line a rate. Last update-to-weight ratio of {shared.some(ends)}." if ends else f"{title}: no step yet.",
+    )  # fmt: skip
+
+
+def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
+    """Draw the two panels on two axes."""
+    both = panels(result)
+    lrs = sorted({line.lr for panel in both for line in panel.lines})
+    colours = palette.colours(lrs) if lrs else {}
+    for ax, panel in zip(axes, both, strict=True):
+        _frame(ax, panel, result.steps_per_epoch)
+        if panel.rule is not None:
+            _rule(ax, panel.rule)
+        lines.draw_lines(ax, panel.lines, colours, best=result.recommendation.lr, top=panel.limits[1])
+    if len(lrs) > lines.MOST_LABELS:
+        shared.draw_colour_bar(axes, lrs, look)
+
+
+def _frame(ax: Axes, panel: Panel, steps_per_epoch: int) -> None:
+    ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
+    ax.set_xlabel("step" if steps_per_epoch == 1 else f"step ({steps_per_epoch:,} an epoch)", color=palette.INK)
+    ax.set_ylabel(panel.ylabel, color=palette.INK)
+    shared.draw_metric_axis(ax, shared.MetricAxis(share=False, logarithmic=True, limits=panel.limits))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    shared.draw_frame(ax)
+    ax.margins(x=0.03)
+
+
+def _rule(ax: Axes, rule: float) -> None:
+    ax.axhline(rule, color=palette.QUIET, lw=1, ls=(0, (4, 3)), zorder=1, gid="rule")
+    ax.annotate(
+        f"rule of thumb: {format_rate(rule)}", xy=(0.0, rule), xycoords=ax.get_yaxis_transform(), xytext=(6, 3),
+        textcoords="offset points", fontsize=8.5, color=palette.QUIET, path_effects=shared.HALO, zorder=7,
+    )  # fmt: skip
