@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -472,6 +473,16 @@ def test_a_figure_is_drawn_in_each_format(etude_command, digits_run, format, mag
     assert (digits_run / "figures" / f"curves.{format}").read_bytes().startswith(magic)
 
 
+def test_curves_take_options_and_several_runs_are_compared(etude_command, digits_run, tmp_path):
+    words = ("--x", "step", "--xscale", "log", "--yscale", "linear", "--smooth", "0.5", "--out", "a.svg")
+    assert etude_command("plot", *words).out == "a.svg\n"
+    assert 'id="raw:1e-4"' in (tmp_path / "a.svg").read_text()
+    shutil.copytree(digits_run, tmp_path / "runs" / "other")
+    said = etude_command("plot", "runs/digits", "runs/other", "--figure", "compare", "--format", "svg")
+    assert (said.status, said.out) == (0, "runs/digits/figures/compare.svg\n")
+    assert "other: " in (digits_run / "figures" / "compare.svg").read_text()
+
+
 def test_a_figure_goes_where_it_is_sent(etude_command, digits_run, tmp_path):
     said = etude_command("plot", "--out", "paper/figure1.PDF")
     assert (said.status, said.out) == (0, "paper/figure1.PDF\n")
@@ -486,6 +497,15 @@ def test_a_figure_goes_where_it_is_sent(etude_command, digits_run, tmp_path):
         (("--format", "gif"), "expected a file that ends in .png, .svg or .pdf, got 'curves.gif'"),
         (("--out", "figure"), "expected a file that ends in .png, .svg or .pdf"),
         (("--objective", "max:beauty"), "no metric 'beauty'"),
+        (("--smooth", "2"), "smooth: expected a number from 0 to less than 1"),
+        (("--figure", "rates", "--x", "step"), "figure 'rates' has no options, got x"),
+        (
+            ("--figure", "compare"),
+            "figure 'compare' shows several runs; draw it with etude plot RUN RUN --figure compare",
+        ),
+        (("runs/digits", "runs/other"), "figure 'curves' shows one run, got 2; --figure compare shows several"),
+        (("runs/digits", "runs/other", "--figure", "compare", "--smooth", "0"), "figure 'compare' has no options"),
+        (("runs/digits", "runs/other", "--figure", "compare"), "runs/other: there is no run in it"),
     ],
 )
 def test_a_figure_that_cannot_be_is_refused(etude_command, digits_run, tmp_path, words, said):

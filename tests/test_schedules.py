@@ -347,12 +347,12 @@ def test_curves_from_elsewhere_have_no_schedule(tmp_path, etude_command):
     rows = "".join(f"{lr},{epoch},{loss},{loss}\n" for lr, epoch, loss in losses)
     (tmp_path / "curves.csv").write_text("lr,epoch,train_loss,val_loss\n" + rows)
     result = etude.judge(tmp_path / "curves.csv")
-    assert figures.names(result) == [name for name in figures.FIGURES if name not in ("schedule", "range-test")]
+    assert figures.names(result) == ["curves", "rates", "verdicts"]
     with pytest.raises(SpecError, match="figure 'schedule' needs the recipe of a run that etude trained"):
         result.plot("schedule")
     said = etude_command("judge", "curves.csv", "--out", "pictures")
     assert (said.status, said.err) == (0, "")
-    assert sorted(path.stem for path in (tmp_path / "pictures").iterdir()) == ["curves", "rates"]
+    assert sorted(path.stem for path in (tmp_path / "pictures").iterdir()) == ["curves", "rates", "verdicts"]
 
 
 def test_the_page_has_each_schedule_with_its_usual_options():

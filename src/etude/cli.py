@@ -237,21 +237,50 @@ def show(
 
 @app.command()
 def plot(
-    run: Run = None,
-    figure: Annotated[str, typer.Option(help="Which figure: curves, rates, schedule or range-test.")] = "curves",
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]…", help="A run directory, the latest if not said; for compare several."),
+    ] = None,
+    figure: Annotated[
+        str,
+        typer.Option(
+            help="Which figure: curves, rates, verdicts, stability, schedule, range-test, or compare (of several runs)."
+        ),
+    ] = "curves",
+    x: Annotated[
+        str | None, typer.Option("--x", help="Of curves: by epoch, or by step, with the loss of each.")
+    ] = None,
+    xscale: Annotated[str | None, typer.Option(help="Of curves: linear or log.")] = None,
+    yscale: Annotated[str | None, typer.Option(help="Of curves: auto, linear or log.")] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(help="Of curves: how much a moving average keeps, 0 to less than 1; the raw line stays."),
+    ] = None,
     format: Annotated[str | None, typer.Option(help="png, svg or pdf; png if not said.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the run if not said.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; figures/FIGURE.FORMAT in the (first) run if not said.")
+    ] = None,
     objective: ObjectiveOption = None,
 ) -> None:
-    """Draw a figure of a run."""
+    """Draw a figure of a run, or of several runs beside each other."""
     from etude.present import figures
     from etude.store import FIGURES
 
     if out is not None and format is not None and out.suffix.lower() != f".{format.lower()}":
         raise SpecError(f"plot: --format says {format} and --out {out.name}; leave one of them out")
-    directory = _latest(run)
-    result = _load(directory, objective)
-    print(figures.save(result, figure, out or directory / FIGURES / f"{figure}.{format or 'png'}"))
+    named = runs or [_latest(None)]
+    path = out or named[0] / FIGURES / f"{figure}.{format or 'png'}"
+    options = {"x": x, "xscale": xscale, "yscale": yscale, "smooth": smooth}
+    given = {name: value for name, value in options.items() if value is not None}
+    if len(named) > 1 and figure != "compare":
+        raise SpecError(f"plot: figure {figure!r} shows one run, got {len(named)}; --figure compare shows several")
+    if len(named) > 1:
+        from etude.comparison import compare
+
+        figures.check_options(figure, given)
+        print(figures.save_comparison(compare(named, objective), path))
+        return
+    print(figures.save(_load(named[0], objective), figure, path, **given))
 
 
 @app.command()

@@ -267,10 +267,11 @@ def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, l
         "\n".join(lines), xy=(0.0, 1.0), xycoords="axes fraction", xytext=(left, top), textcoords="offset points",
         va="bottom", fontsize=9, color=palette.QUIET, annotation_clip=False,
     )  # fmt: skip
+    figure: Any = ax.figure
     said = ax.set_title(
         title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
     )
-    said.set_transform(offset_copy(said.get_transform(), ax.figure, x=left, units="points"))
+    said.set_transform(offset_copy(said.get_transform(), figure, x=left, units="points"))
 
 
 def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float], look: Look = USUAL) -> None:

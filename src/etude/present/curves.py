@@ -184,9 +184,9 @@ def draw_panel(
 ) -> None:  # fmt: skip
     """Draw one panel: mean lines with the seeds' band, diverged rates to where they ended and marked."""
     _frame(ax, panel, horizon, unit)
+    lines.draw_lines(ax, panel.lines, colours, best=best, top=None if panel.limits is None else panel.limits[1])
     if is_log and unit and any(len(line.x) for line in panel.lines):
         lines.draw_log_places(ax)
-    lines.draw_lines(ax, panel.lines, colours, best=best, top=None if panel.limits is None else panel.limits[1])
 
 
 def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ FIGURES: dict[str, Kind] = {
     ),
     "range-test": Kind(draw=ranging.draw, words=ranging.words, size=(9.0, 6.0), narrow=(3.7, 5.0), lacks=ranging.lacks),
 }
+OPTIONS = tuple(field.name for field in fields(curves.Options))
 OVERLAY = (9.5, 5.0)  # inches, of a comparison
 COMPARE = "draw it with etude plot RUN RUN --figure compare, or etude.compare([RUN, RUN]).plot()"
 
@@ -169,11 +170,13 @@ def _known(figure: str, result: Result, options: dict[str, Any]) -> Kind:
     kind = FIGURES[figure]
     if (lacking := kind.lacks(result)) is not None:
         raise SpecError(f"plot: figure {figure!r} {lacking}")
+    check_options(figure, options)
+    return kind
+
+
+def check_options(figure: str, options: Mapping[str, Any]) -> None:
+    """Raise `SpecError` for options that a figure has not."""
     if options and figure != "curves":
         raise SpecError(f"plot: figure {figure!r} has no options, got {', '.join(options)}; figure 'curves' has them")
-    known = [field.name for field in fields(curves.Options)]
-    if (other := next((name for name in options if name not in known), None)) is not None:
-        raise SpecError(
-            f"plot: figure 'curves' has no option {other!r}{nearest(other, known)}; it has {', '.join(known)}"
-        )
-    return kind
+    if (other := next((name for name in options if name not in OPTIONS), None)) is not None:
+        raise SpecError(f"plot: figure 'curves' has no option {other!r}{nearest(other, OPTIONS)}")

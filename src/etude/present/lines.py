@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from etude.notation import rate_text
 from etude.present import axes as shared
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MOST_LABELS = 7  # rates labelled at their line's end; more get a colour bar
-LABEL_GAP = 0.055  # of the axes' height, between two labels
+LABEL_GAP = 0.055  # of the axes' height, between two labels, where that is enough for a line of text
+LABEL_HEIGHT = 13.5  # points
+# Ratio of two places below which a logarithmic axis is almost linear, and from which on it names powers of ten only.
+NEAR_PLACES, FAR_PLACES = 4.0, 200.0
 FEW = 12  # places of a line that are dots, too
 
 
@@ -69,21 +72,13 @@ def smoothed(values: Floats, smooth: float) -> Floats:
     return np.asarray(mean / (1 - smooth ** np.arange(1, len(values) + 1)))
 
 
-def draw_log_places(ax: Axes) -> None:
-    """Make the axis of places (epochs, steps) logarithmic, its ticks written plainly."""
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(numticks=8))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
 def draw_lines(
     ax: Axes, lines: Sequence[Line], colours: Mapping[float, str], *, best: float | None, top: float | None
 ) -> None:
     """Draw lines with the seeds' band, diverged rates to where they ended and marked, labels at the ends; ``top``: of the frame."""
     labels: list[tuple[float, float, Line]] = []
     for line in lines:
-        _line(ax, line, colours[line.lr], chosen=line.lr == best)
+        _line(ax, line, colours[line.lr], chosen=line.lr == best, crowded=len(lines) > MOST_LABELS)
         for place in line.ended:
             _mark(ax, place, "x", colours[line.lr], line.lr)
         whole = len(line.ended) < line.n_seeds  # some seed got to the end
@@ -98,17 +93,31 @@ def draw_lines(
     _label(ax, labels, colours, best)
 
 
-def _line(ax: Axes, line: Line, colour: str, *, chosen: bool) -> None:
+def draw_log_places(ax: Axes) -> None:
+    """Make the axis of places (epochs, steps) logarithmic, its ticks written plainly."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    subs = (1.0,) if high / low > FAR_PLACES else (1.0, 2.0, 5.0)
+    few = MaxNLocator(nbins=3, steps=[1, 2, 5, 10])  # so near each other that the axis is almost linear
+    ax.xaxis.set_major_locator(few if high / low < NEAR_PLACES else LogLocator(subs=subs, numticks=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _line(ax: Axes, line: Line, colour: str, *, chosen: bool, crowded: bool) -> None:
     if not len(line.x):
         return
-    style: dict[str, Any] = {"color": colour, "lw": 2.6 if chosen else 1.8, "zorder": 4 if chosen else 3}
+    width = 2.6 if chosen else 1.3 if crowded else 1.8
+    style: dict[str, Any] = {"color": colour, "lw": width, "zorder": 4 if chosen else 3}
     style |= {"marker": "o", "ms": 4.5 if chosen else 3.5} if len(line.x) <= FEW else {}
     if line.raw is not None:
         ax.plot(line.x, line.raw, color=colour, lw=1, alpha=0.3, zorder=2, gid=shared.mark("raw", line.lr))
     ax.plot(line.x, line.y, gid=shared.mark("line", line.lr), solid_capstyle="round", **style)
     if line.n_seeds > 1 and len(line.x) > 1:
         spread = shared.mark("spread", line.lr)
-        ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2, gid=spread)
+        ax.fill_between(
+            line.x, line.low, line.high, color=colour, alpha=0.07 if crowded else 0.16, lw=0, zorder=2, gid=spread
+        )
     if line.is_paused:  # a ring: it did not end here, it was left here
         ring: dict[str, Any] = {"mfc": "white", "ms": 6, "mew": 1.6, "zorder": 5}
         ax.plot(line.x[-1:], line.y[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)
@@ -124,14 +133,16 @@ def _mark(ax: Axes, place: float, marker: str, colour: str, lr: float) -> None:
 
 def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:
     """Label lines at their ends, in their colour, moved apart where they would touch."""
+    gap = max(LABEL_GAP, LABEL_HEIGHT / (ax.get_window_extent().height * 72.0 / ax.figure.dpi))
     right = max((x for x, _, _ in labels), default=0.0)
     ends = sorted((label for label in labels if label[0] == right), key=lambda label: label[1])
-    heights = shared.spread([y for _, y, _ in ends], LABEL_GAP)
+    heights = shared.spread([y for _, y, _ in ends], gap)
+    heights = [min(y, 1.0 - gap * i) for i, y in enumerate(reversed(heights))][::-1]  # above the frame is the title
     placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
     for x, y, line in sorted((label for label in labels if label[0] != right), key=lambda label: -label[1]):
         above = [other_y for other_x, other_y, _ in placed if abs(_across(ax, other_x) - _across(ax, x)) < 0.3]
-        while any(abs(y - other_y) < LABEL_GAP for other_y in above):
-            y -= LABEL_GAP
+        while any(abs(y - other_y) < gap for other_y in above):
+            y -= gap
         placed.append((x, y, line))
     for x, y, line in placed:
         text = rate_text(line.lr)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-BUCKETS = 200
+BUCKETS = 120  # more would draw the noise between two steps
 
 
 def has(result: Result, name: str) -> bool:

@@ -67,7 +67,7 @@ class VerdictsFigure:
 Evidence = Mapping[str, Any]
 # What is said of a rate by its evidence, the most telling first: a figure shows as many as have room.
 TABLE: tuple[tuple[Callable[[Evidence], bool], Callable[[Evidence], str]], ...] = (
-    (lambda e: _n(e, "failed") > 0, lambda e: _of(e, "failed", "its code raised")),
+    (lambda e: _n(e, "failed") > 0, lambda e: _of(e, "failed", "failed")),
     (lambda e: _n(e, "diverged") > 0, lambda e: _of(e, "diverged", "diverged")),
     (lambda e: _n(e, "diverged") > 0 and e.get("diverged_step") is not None and bool(e["unit"]), lambda e: _at(e)),
     (lambda e: _n(e, "collapsed") > 0, lambda e: _of(e, "collapsed", "collapsed")),
@@ -118,7 +118,7 @@ def verdicts_figure(result: Result) -> VerdictsFigure:
     unit = "points" if points else shared.metric_words(metric)
     after = f" after {time_text(result.horizon, result.unit)}" if result.unit else ""
     return VerdictsFigure(
-        title=f"Verdict by learning rate{after}",
+        title=f"Verdicts{after}",
         note=_note(strips, said["margin_text"], answer.lr),
         xlabel=f"gap to the best, {unit}",
         unit=unit,
@@ -146,7 +146,7 @@ def _note(strips: Sequence[Strip], margin_text: str, best: float | None) -> str:
     parts = []
     if any(s.gap is not None for s in strips):
         parts.append("Dots: how far a rate is behind the best")
-        parts[-1] += "; bars: 68 % intervals." if any(s.error > 0 for s in strips) else "."
+        parts[-1] += "; bars: 68\u00a0% intervals." if any(s.error > 0 for s in strips) else "."
     if best is not None:
         parts.append("Diamond: the recommended rate.")
     if margin_text:
@@ -166,7 +166,7 @@ def words(result: Result) -> shared.Words:
         gap = "" if s.gap is None or s.lr == data.best else f", {s.gap:.2g} {data.unit} behind"
         of_rate.append(f"{rate_text(s.lr)}: {s.word}{gap}{' (recommended)' if s.lr == data.best else ''}")
     said = f"{shared.some(of_rate, 40)}." if of_rate else "No rate has been tried."
-    return shared.Words(title=data.title, note=data.note, alt=f"{data.title}. {said}")
+    return shared.Words(title=data.title, note=data.note, alt=f"{data.title}, by learning rate. {said}")
 
 
 def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL) -> None:
@@ -238,9 +238,10 @@ def gap_ticks(limits: tuple[float, float], width: float, room: float) -> list[fl
 
 
 def _row(ax: Axes, row: int, strip: Strip, colour: str, best: float | None, limits: tuple[float, float] | None) -> None:
+    figure: Any = ax.figure
     if strip.word == "diverged":
         x = 1.0 if limits is not None else 0.5
-        place = offset_copy(ax.get_yaxis_transform(), ax.figure, x=-6 if limits is not None else 0, units="points")
+        place = offset_copy(ax.get_yaxis_transform(), figure, x=-6 if limits is not None else 0, units="points")
         cross: dict[str, Any] = {"transform": place, "clip_on": False, "ms": 6.5, "mew": 1.8}
         ax.plot([x], [row], "x", color=colour, gid=shared.mark("lost", strip.lr), **cross)
         return
@@ -249,7 +250,7 @@ def _row(ax: Axes, row: int, strip: Strip, colour: str, best: float | None, limi
         return
     if not limits[0] <= value <= limits[1]:
         side = 1.0 if value > 0 else 0.0
-        place = offset_copy(ax.get_yaxis_transform(), ax.figure, x=-6 if side else 6, units="points")
+        place = offset_copy(ax.get_yaxis_transform(), figure, x=-6 if side else 6, units="points")
         arrow: dict[str, Any] = {"transform": place, "clip_on": False, "ms": 6.5, "mew": 0}
         ax.plot([side], [row], ">" if side else "<", color=colour, gid=shared.mark("gap", strip.lr), **arrow)
         ax.annotate(
