@@ -33,8 +33,8 @@ _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf":
 class Kind:
     """A figure that a result may have: what draws it, on how many panels, and its size in inches, wide and for a phone.
 
-    ``row`` is by how much each rate makes it higher, wide and for a phone. ``words`` says what it shows; ``lacks`` says what a
-    result would need for it, or None where it has it.
+    ``row`` is by how much each rate makes it higher, wide and for a phone; such a figure's size is without its heading.
+    ``words`` says what it shows; ``lacks`` says what a result would need for it, or None where it has it.
     """
 
     draw: Callable[..., None]
@@ -45,16 +45,20 @@ class Kind:
     row: tuple[float, float] = (0.0, 0.0)
     lacks: Callable[[Result], str | None] = lambda _: None
 
-    def inches(self, result: Result, *, narrow: bool = False) -> tuple[float, float]:
+    def inches(self, result: Result, look: Look = USUAL) -> tuple[float, float]:
         """Return width and height of the figure that a result has."""
-        (width, height), row = (self.narrow, self.row[1]) if narrow else (self.size, self.row[0])
-        return width, height + row * len(result.analysis["rates"])
+        (width, height), row, heading = (
+            (self.narrow, self.row[1], 1.0) if look.narrow else (self.size, self.row[0], 0.65)
+        )
+        if row:
+            height += row * len(result.analysis["rates"]) + (heading if look.heading else 0.0)
+        return width, height
 
 
 FIGURES: dict[str, Kind] = {
     "curves": Kind(draw=curves.draw, words=curves.words, panels=2, size=(11.0, 4.0), narrow=(3.7, 6.0)),
     "rates": Kind(draw=response.draw, words=response.words, size=(9.0, 5.0), narrow=(3.7, 3.7)),
-    "verdicts": Kind(draw=verdicts.draw, words=verdicts.words, size=(9.0, 1.35), narrow=(3.7, 1.5), row=(0.24, 0.37)),
+    "verdicts": Kind(draw=verdicts.draw, words=verdicts.words, size=(9.0, 0.7), narrow=(3.7, 0.7), row=(0.24, 0.37)),
     "stability": Kind(
         draw=stability.draw, words=stability.words, panels=2, size=(11.0, 4.0), narrow=(3.7, 6.0), lacks=stability.lacks
     ),
@@ -89,7 +93,7 @@ def make(result: Result, figure: str, look: Look = USUAL, **options: Any) -> mat
     """Draw a figure and return it; on a narrow page its panels lie below each other. Raises what `plot` raises."""
     kind = _known(figure, result, options)
     grid = (kind.panels, 1) if look.narrow else (1, kind.panels)
-    return _made(kind.inches(result, narrow=look.narrow), grid, lambda axes: kind.draw(axes, result, look, **options))
+    return _made(kind.inches(result, look), grid, lambda axes: kind.draw(axes, result, look, **options))
 
 
 def save(result: Result, figure: str, path: Path, *, look: Look = USUAL, **options: Any) -> Path:
