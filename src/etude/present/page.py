@@ -219,7 +219,7 @@ def _curves(result: Result, place: dict[float, int]) -> dict[str, Any]:
         lines = []
         for line in panel.lines:
             kept = _thin(np.arange(len(line.x)), MOST_POINTS)
-            lines.append({"rate": place[line.lr], "n": line.n_seeds, "x": _numbers(line.x[kept]), "y": _numbers(line.mean[kept]),
+            lines.append({"rate": place[line.lr], "n": line.n_seeds, "x": _numbers(line.x[kept]), "y": _numbers(line.y[kept]),
                           "low": _numbers(line.low[kept]), "high": _numbers(line.high[kept])})  # fmt: skip
         made.append({"words": panel.ylabel.removesuffix(", %"), "share": panel.share, "single": single, "lines": lines})
     return {"panels": made, "unit": result.unit, "per": 1}

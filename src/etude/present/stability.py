@@ -43,8 +43,8 @@ def lacks(result: Result) -> str | None:
 def panels(result: Result) -> tuple[Panel, Panel]:
     """Collect the two panels' data from the records."""
     return (
-        _panel(result, "grad_norm", "Gradient Norm", "gradient norm, before clipping"),
-        _panel(result, "update_ratio", "Update-to-Weight Ratio", "norm of the update / norm of the weights", RULE),
+        _panel(result, "grad_norm", "Gradient Norm", "norm, before clipping"),
+        _panel(result, "update_ratio", "Update-to-Weight Ratio", "update norm / weight norm", RULE),
     )
 
 
@@ -88,9 +88,10 @@ def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL)
     """Draw the two panels on two axes."""
     both = panels(result)
     lrs = sorted({line.lr for panel in both for line in panel.lines})
-    colours = palette.colours(lrs) if lrs else {}
+    tried = [trial.lr for trial in result.judged]  # a rate has one colour in all figures, also where some have no line
+    colours = palette.colours(tried) if tried else {}
     for ax, panel in zip(axes, both, strict=True):
-        _frame(ax, panel, result.steps_per_epoch)
+        _frame(ax, panel, result.steps_per_epoch, look)
         if panel.rule is not None:
             _rule(ax, panel.rule)
         lines.draw_lines(ax, panel.lines, colours, best=result.recommendation.lr, top=panel.limits[1])
@@ -98,12 +99,14 @@ def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL)
         shared.draw_colour_bar(axes, lrs, look)
 
 
-def _frame(ax: Axes, panel: Panel, steps_per_epoch: int) -> None:
+def _frame(ax: Axes, panel: Panel, steps_per_epoch: int, look: shared.Look) -> None:
     ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
     ax.set_xlabel("step" if steps_per_epoch == 1 else f"step ({steps_per_epoch:,} an epoch)", color=palette.INK)
     ax.set_ylabel(panel.ylabel, color=palette.INK)
     shared.draw_metric_axis(ax, shared.MetricAxis(share=False, logarithmic=True, limits=panel.limits))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1))
+    ax.xaxis.set_major_locator(
+        MaxNLocator(integer=True, nbins=4 if look.narrow else 6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
+    )
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     shared.draw_frame(ax)
     ax.margins(x=0.03)
