@@ -271,7 +271,7 @@ def plot(
     named = runs or [_latest(None)]
     path = out or named[0] / FIGURES / f"{figure}.{format or 'png'}"
     options = {"x": x, "xscale": xscale, "yscale": yscale, "smooth": smooth}
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if len(named) > 1 and figure != "compare":
         raise SpecError(f"plot: figure {figure!r} shows one run, got {len(named)}; --figure compare shows several")
     if len(named) > 1:
