@@ -180,7 +180,8 @@ def test_the_commands_json_is_format_1(etude_command, tmp_path):
 def test_the_command_saves_the_figures(etude_command, tmp_path):
     write(tmp_path / "a.csv", sweep())
     said = etude_command("judge", "a.csv", "--out", "figs", "--format", "svg")
-    assert said.out.splitlines()[-1].startswith("Picture: figs/")
+    assert said.out.splitlines()[-2].startswith("Picture: figs/")
+    assert said.out.splitlines()[-1] == "Report: figs/report.html"
     assert (tmp_path / "figs" / "curves.svg").stat().st_size > 10_000
     assert told(etude_command("judge", "a.csv", "--out", "figs", "--json"))["format"] == 1
     assert (tmp_path / "figs" / "curves.png").read_bytes().startswith(b"\x89PNG")
