@@ -62,6 +62,7 @@ class Panel:
     lines: tuple[Line, ...]
     limits: tuple[float, float] | None
     logarithmic: bool
+    silent: str = "no evaluation yet"
 
 
 def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
@@ -115,12 +116,13 @@ def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, yla
     lost = {rate["lr"] for rate in result.analysis["rates"] if rate["verdict"] == "diverged"}
     flat = _values([line for line in lines if line.lr not in lost] or lines)
     share = metric != "train_loss" and result.objective["direction"] == "maximize" and bool(len(flat))
+    evaluated = any(evaluation.step for trial in result.judged for evaluation in trial.evaluations[-1:])
     axis = shared.measure(flat, share=share, logarithmic={"auto": None}.get(options.yscale, options.yscale == "log"))
     if axis.logarithmic and not axis.share and not (flat > 0).any() and len(flat):
         raise SpecError(f"plot: yscale: {metric} has no value above 0, which a logarithmic axis needs; got 'log'")
     return Panel(
         title=title, ylabel=f"{ylabel}, %" if axis.share else ylabel, share=axis.share, lines=lines, limits=axis.limits,
-        logarithmic=axis.logarithmic,
+        logarithmic=axis.logarithmic, silent=f"no {ylabel} recorded" if evaluated else "no evaluation yet",
     )  # fmt: skip
 
 
@@ -200,6 +202,6 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
     shared.draw_frame(ax)
     ax.margins(x=0.03)
     if not panel.lines or panel.limits is None:
-        said = "no finite value" if panel.lines else "no evaluation yet"
+        said = "no finite value" if panel.lines else panel.silent
         ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
         ax.set_yticks([])

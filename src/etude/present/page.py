@@ -23,8 +23,9 @@ from markupsafe import Markup, escape
 
 from etude.notation import format_rate, rate_text
 from etude.present import article as articles
-from etude.present import curves, figures, svg
+from etude.present import curves, figures, stability, svg
 from etude.present.axes import Look, Words, metric_words
+from etude.present.lines import Line
 from etude.present.response import rates_figure
 from etude.result import Result
 
@@ -92,7 +93,7 @@ def fragment(result: Result) -> str:
     drawn = [
         svg.draw(figures.make(result, name, LOOK), f"{prefix}{name[0]}", theme, figures.FIGURES[name].words(result).alt)
         for name in which(result)
-        if name in HOW
+        if name in ("rates", "curves")
     ]
     return (
         environment().get_template("fragment.html").render(article=articles.article(result), theme=theme, figures=drawn)
@@ -161,7 +162,7 @@ def _data(result: Result, shown: Sequence[Shown], made: articles.Article) -> dic
     """Return what the page's script works with: rates, trials, and where the figures have them."""
     lrs = [one.lr for one in made.readings]
     place = {lr: i for i, lr in enumerate(lrs)}
-    told = {"curves": _curves, "rates": _rates}
+    told = {"curves": _curves, "rates": _rates, "stability": _stability}
     return {
         "unit": result.unit,
         "times": _times(result),
@@ -214,15 +215,29 @@ def _trials(result: Result, place: dict[float, int]) -> list[dict[str, Any]]:
 
 
 def _curves(result: Result, place: dict[float, int]) -> dict[str, Any]:
+    both = [
+        _panel(panel.lines, place) | {"words": panel.ylabel.removesuffix(", %"), "share": panel.share, "single": single}
+        for panel, single in zip(curves.panels(result), ("train_loss", "metric"), strict=True)
+    ]
+    return {"panels": both, "unit": result.unit, "per": 1}
+
+
+def _stability(result: Result, place: dict[float, int]) -> dict[str, Any]:
+    both = [
+        _panel(panel.lines, place) | {"words": panel.title.lower(), "share": False, "single": None}
+        for panel in stability.panels(result)
+    ]
+    return {"panels": both, "unit": "step", "per": result.steps_per_epoch}
+
+
+def _panel(lines: Sequence[Line], place: dict[float, int]) -> dict[str, Any]:
+    """Return what a panel's lines show, at places few enough to be read."""
     made = []
-    for panel, single in zip(curves.panels(result), ("train_loss", "metric"), strict=True):
-        lines = []
-        for line in panel.lines:
-            kept = _thin(np.arange(len(line.x)), MOST_POINTS)
-            lines.append({"rate": place[line.lr], "n": line.n_seeds, "x": _numbers(line.x[kept]), "y": _numbers(line.y[kept]),
-                          "low": _numbers(line.low[kept]), "high": _numbers(line.high[kept])})  # fmt: skip
-        made.append({"words": panel.ylabel.removesuffix(", %"), "share": panel.share, "single": single, "lines": lines})
-    return {"panels": made, "unit": result.unit, "per": 1}
+    for line in lines:
+        kept = _thin(np.arange(len(line.x)), MOST_POINTS)
+        arrays = {name: _numbers(getattr(line, name)[kept]) for name in ("x", "y", "low", "high")}
+        made.append({"rate": place[line.lr], "n": line.n_seeds, **arrays})
+    return {"lines": made}
 
 
 def _rates(result: Result, place: dict[float, int]) -> dict[str, Any]:
