@@ -121,7 +121,7 @@ def _clean(root: ElementTree.Element, prefix: str, theme: Theme) -> None:
                 made["style"] = _style(value, element.tag == f"{SVG}text", theme)
             else:
                 value = _URL.sub(lambda found: f"url(#{short[found[1]]})", value)
-                digits = 3 if name == "transform" else 2
+                digits = {"transform": 3, "d": 1}.get(name, 2)  # points; a tenth is finer than what is seen
                 made[name] = _NUMBER.sub(lambda n: f"{float(n[0]):.{digits}f}".rstrip("0").rstrip("."), value)  # noqa: B023
         if "d" in made:
             made["d"] = " ".join(made["d"].split())
