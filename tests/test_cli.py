@@ -65,7 +65,7 @@ def test_a_run_prints_a_line_an_evaluation_verdicts_and_what_to_do_next(etude_co
     assert [(float(one[1]), int(one[2])) for one in trained] == expected
     assert "Train at 1e-2: " in said.out
     assert "etude resume runs/digits --lrs 0.1,1" in said.out
-    assert lines(said.out)[-1] == "Picture: runs/digits/figures/curves.png"
+    assert lines(said.out)[-2:] == ["Picture: runs/digits/figures/curves.png", "Report: runs/digits/report.html"]
     assert {path.name for path in (tmp_path / "runs" / "digits").iterdir()} <= store.OURS
 
 

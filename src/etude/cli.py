@@ -204,7 +204,7 @@ def resume(
     if study is not None:
         table |= task_of(study, stored)
     elif not stored.is_known_by_name:
-        raise SpecError(whose_code(stored, {"--lrs": lrs, "--seeds": seeds, "--epochs": epochs}))
+        raise SpecError(whose_code(stored, {"lrs": lrs, "seeds": seeds, "epochs": epochs}))
     asked = any(given is not None for given in (lrs, seeds, epochs))
     extended = asked or not stored.stored.trials
     if stored.search is not None:

@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etude import commands
 from etude.errors import SpecError, nearest
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read_study(text: str, given: dict[str, Any]) -> Study:
     ]
     said = f"; did you mean {near[0]}?" if near else ""
     if Path(text, DATABASE).is_file():
-        said = f"; a run goes on with: {shlex.join(['etude', 'resume', text])}"
+        said = f"; a run goes on with: {commands.resume(text)}"
     raise SpecError(
         f"study: expected a built-in task ({', '.join(tasks.BUILT_IN)}) or a file that ends in .py or .toml, got {text!r}{said}"
     )
@@ -87,10 +88,7 @@ def whose_code(stored: Result, given: dict[str, str | None]) -> str:
     source = stored.study.get("source")
     if not source:
         return f"{said}; run your script again, study.run({str(stored.directory)!r}) goes on where it stopped"
-    words = ["etude", "resume", str(stored.directory), "--study", source]
-    for option, value in given.items():
-        words += [option, value] if value is not None else []
-    return f"{said}; name its file: {shlex.join(words)}"
+    return f"{said}; name its file: {commands.resume(stored.directory, source, **given)}"
 
 
 def with_options(study: Study, given: dict[str, Any]) -> Study:

@@ -7,7 +7,6 @@ newer results, another objective) they are made anew here, in memory.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -344,6 +343,8 @@ class Result:
     @cached_property
     def recommendation(self) -> Recommended:
         """The answer."""
+        from etude import commands
+
         made = self.analysis["recommendation"]
         next_run = made["next_run"]
         interval, bracket = made["optimum_interval"], made["bracket"]
@@ -359,50 +360,11 @@ class Result:
             estimate=made["estimate"],
             reason=made["reason"],
             conclusion=made["conclusion"],
-            next_command=None if next_run is None or self.imported is not None else self._command(next_run),
-            next_reason=None if next_run is None else self._next_reason(next_run),
+            next_command=None
+            if next_run is None or self.imported is not None
+            else commands.next_command(self, next_run),
+            next_reason=None if next_run is None else commands.next_reason(self, next_run),
         )
-
-    def _next_reason(self, next_run: Mapping[str, Any]) -> str:
-        """Say why the next run would teach something; without a command also what to train."""
-        from etude.notation import format_rate
-
-        why: str = next_run["why"]
-        if self.imported is None:
-            return why
-        lrs, seeds = [format_rate(lr) for lr in next_run["lrs"]], next_run["seeds"]
-        if lrs:
-            return f"train the rate{'s' * (len(lrs) > 1)} {', '.join(lrs)}: {why}"
-        if seeds:
-            return f"train more seeds, {seeds} in all: {why}"
-        unfinished = sum(count for status, count in self.counts.items() if status in store.UNFINISHED)
-        return f"train the {unfinished} trial{'s' * (unfinished != 1)} that end before the others to the end"
-
-    def _command(self, next_run: Mapping[str, Any]) -> str:
-        from etude.notation import format_rate
-
-        lrs = ",".join(format_rate(lr) for lr in next_run["lrs"])
-        seeds = list(self.search.search.seeds) if self.search is not None else sorted(self.study["seeds"])
-        more = max(0, (next_run["seeds"] or 0) - len(seeds))
-        seeds += range(max(seeds) + 1, max(seeds) + 1 + more)
-        if self.searched and lrs:  # not all the rates and seeds that may be used: these alone
-            more = next_run["seeds"] or 1
-            seeds = seeds[:more]
-        wanted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
-        by_name, source = self.is_known_by_name, self.study.get("source", "")
-        if by_name or source:
-            words = ["etude", "resume", str(self.directory)]
-            words += ["--study", source] if not by_name else []
-            words += ["--lrs", lrs] if lrs else []
-            words += ["--seeds", wanted] if more else []
-            return shlex.join(words)
-        method, more_said = "run", ""
-        if self.is_own_loop:
-            steps = self.steps_per_epoch
-            method, more_said = "missing", f", steps_per_epoch={steps}" if steps != 1 else ""
-        changes = ([f"lrs=[{lrs}]"] if lrs else []) + ([f"seeds={wanted!r}"] if more else [])
-        study = f"study.replace({', '.join(changes)})" if changes else "study"
-        return f"{study}.{method}({str(self.directory)!r}{more_said})"
 
     @cached_property
     def counts(self) -> dict[str, int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from etude import store
+from etude import commands, store
 from etude.carrying import Live, carry_all, interruptible
 from etude.engine.session import Session
 from etude.errors import Interrupted, SpecError
@@ -171,12 +170,10 @@ def stopped(
     study = prepared.study
     by_name = isinstance(study.task, str) and study.recipe.is_named
     if by_name or study.source:
-        words = ["etude", "resume", str(prepared.directory)]
-        words += ["--study", study.source] if not by_name else []
-        words += ["--executor", executor] if executor != "auto" else []
-        words += ["--workers", str(workers)] if workers is not None else []
-        words += ["--device", device] if device != "auto" else []
-        command = shlex.join(words)
+        command = commands.resume(
+            prepared.directory, "" if by_name else study.source, executor=executor if executor != "auto" else None,
+            workers=workers, device=device if device != "auto" else None,
+        )  # fmt: skip
     else:
         command = f"study.{method}({str(prepared.directory)!r})"
     return f"stopped; what was trained is stored in {prepared.directory}. To go on: {command}"
