@@ -6,7 +6,8 @@ its usual range and a budget of 15 % of a full grid, with seeds that the truth w
 
 *Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its seeds,
 interpolated over log η between the two rates beside it; a rate beyond the grid or beside one that diverged counts as the
-worst. It is told in margins, the practical difference that etude states of the dense grid.
+worst. Where one of the two is within a margin and the other is not, that would be a guess: there the suggested rate itself is
+trained, as the truth was (``truths/checks``). It is told in margins, the practical difference that etude states of the dense grid.
 
 What it proves: what such a suggestion is worth where the answer is known. What would refute that a search is worth its cost: a
 suggestion whose worst regret stays within a margin on most truths.
@@ -29,18 +30,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 import etude
 import fragment
 from peers import PEERS, suggest
 from replay import Sweep
-from truths import FOLDER, RECIPES, TRUTHS, Truth
+from truths import FOLDER, RECIPES, TRUTHS, Truth, columns
 
 COST = 0.15  # of a full grid: the budget of `find`
+CHECKS = FOLDER / "checks"
 FASTAI = ("fastai valley", "fastai slide", "fastai minimum/10", "fastai steep")
 TABLE = fragment.ROOT / "docs" / "benchmarks" / "live.csv"
 REPETITIONS = 3
+SAME = 1e-3  # decades (or shares of a gap) by which two rates are one
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,38 @@ def find(name: str, study: etude.Study, repetition: int) -> Run:
     return Run(name, "find", repetition, math.nan if lr is None else lr, result.search.steps)
 
 
+def check(names: Sequence[str]) -> None:
+    """Train the suggested rates of which the grid does not tell whether they are within a margin, with the truth's seeds."""
+    CHECKS.mkdir(exist_ok=True)
+    for name, truth, optimizer in truths(names):
+        if not (FOLDER / f"{name}.csv.gz").is_file():
+            continue
+        while lrs := unclear(name, truth):
+            print(f"{name}: checking {', '.join(f'{lr:.3g}' for lr in lrs)}", file=sys.stderr, flush=True)
+            table = CHECKS / f"{name}.csv.gz"
+            before = [float(lr) for lr in pd.read_csv(table)["lr"].unique()] if table.is_file() else []
+            result = truth.study(optimizer).replace(lrs=sorted({*lrs, *before})).run(fragment.cache() / "checks" / name)
+            result.evaluations[columns(result)].to_csv(
+                table, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0}
+            )
+
+
+def unclear(name: str, truth: Truth) -> list[float]:
+    """Return the suggested rates between one that is within a margin and one that is not."""
+    regret = Regrets(known(name, truth))
+    rates = {float(f"{one.lr:.4g}") for one in read() if one.truth == name and math.isfinite(one.lr)}
+    return sorted(lr for lr in rates if regret.is_unclear(lr))
+
+
+def known(name: str, truth: Truth) -> Sweep:
+    """Return the dense grid of a truth, and the suggested rates that were trained beside it."""
+    tables = [pd.read_csv(path) for path in (FOLDER / f"{name}.csv.gz", CHECKS / f"{name}.csv.gz") if path.is_file()]
+    with tempfile.TemporaryDirectory() as folder:
+        joined = Path(folder) / f"{name}.csv"
+        pd.concat(tables).to_csv(joined, index=False)
+        return Sweep.read(joined, truth.objective)
+
+
 class Regrets:
     """What each rate of a truth would cost to have taken, in margins."""
 
@@ -130,16 +166,22 @@ class Regrets:
 
     def __call__(self, lr: float) -> float:
         """Return the regret of a rate, that of the worst one where it lies outside or beside one that was lost."""
-        if not math.isfinite(lr):
-            return self.worst
-        x = math.log10(lr)
-        if not self.x[0] <= x <= self.x[-1]:
-            return self.worst
+        regret = sum(weight * value for weight, value in self._beside(lr) if weight > SAME)
+        return float(regret) if self._beside(lr) and math.isfinite(regret) else self.worst
+
+    def is_unclear(self, lr: float) -> bool:
+        """Whether the rate lies between one that is within a margin and one that is not."""
+        beside = [value <= 1 for weight, value in self._beside(lr) if weight > SAME]
+        return any(beside) and not all(beside)
+
+    def _beside(self, lr: float) -> list[tuple[float, float]]:
+        """Return weights and regrets of the two known rates beside one, nothing where it lies outside."""
+        x = math.log10(lr) if math.isfinite(lr) else math.nan
+        if not self.x[0] - SAME <= x <= self.x[-1] + SAME:
+            return []
         right = int(np.clip(np.searchsorted(self.x, x), 1, len(self.x) - 1))
-        share = (x - self.x[right - 1]) / (self.x[right] - self.x[right - 1])
-        beside = [(1 - share, self.values[right - 1]), (share, self.values[right])]
-        regret = sum(weight * value for weight, value in beside if weight > 0)
-        return float(regret) if math.isfinite(regret) else self.worst
+        share = float(np.clip((x - self.x[right - 1]) / (self.x[right] - self.x[right - 1]), 0, 1))
+        return [(1 - share, float(self.values[right - 1])), (share, float(self.values[right]))]
 
 
 def page(path: Path = TABLE) -> list[str]:
@@ -152,7 +194,7 @@ def page(path: Path = TABLE) -> list[str]:
         here = [one for one in runs if one.truth == name]
         if not table.is_file() or not here:
             continue
-        regret = Regrets(Sweep.read(table, truth.objective))
+        regret = Regrets(known(name, truth))
         row = [name, f"{regret.worst:.3g}"]
         for by in bys:
             mine = [one for one in here if one.by == by]
@@ -190,6 +232,7 @@ def main() -> None:
     if not options.analyse_only:
         os.nice(10)
         run(options.names)
+        check(options.names)
     print("\n".join(page()))
 
 

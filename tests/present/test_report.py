@@ -201,6 +201,16 @@ def test_what_a_hostile_name_holds_is_text():
     assert squeezed(HOSTILE) in squeezed(Page(made("a hostile name")._repr_html_()).text)
 
 
+def test_results_in_one_notebook_do_not_share_ids(finished_digits):
+    shown = [Page(result._repr_html_()) for result in (Result.load(finished_digits), made("regression"))]
+    ids = [attrs["id"] for read in shown for _, attrs in read.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for read, result in zip(shown, (Result.load(finished_digits), made("regression")), strict=True):
+        assert len(read.all("svg")) == 2
+        for rate in result.analysis["rates"]:
+            assert squeezed(rate["reason"]) in squeezed(read.text)
+
+
 def test_the_study_in_it_runs(finished_digits, etude_command, tmp_path):
     result = Result.load(finished_digits)
     (tmp_path / "study.toml").write_text(article.article(result).study)
