@@ -98,8 +98,7 @@ def words(result: Result) -> shared.Words:
     """Say what the figure shows."""
     both = panels(result)
     named = [panel.title.removesuffix(" Curve").lower() for panel in both]
-    seeds = max((line.n_seeds for line in both[1].lines), default=0)
-    note = f"Lines: means of {seeds} seeds; bands: from the lowest to the highest." if seeds > 1 else "One seed a rate."
+    note = lines.seeds_words(both[1].lines)
     if any(line.ended for line in both[1].lines):
         note += " Crosses at the upper edge: where a trial diverged."
     if any(line.is_paused for line in both[1].lines):

@@ -93,6 +93,15 @@ def draw_lines(
     _label(ax, labels, colours, best)
 
 
+def seeds_words(lines: Sequence[Line], what: str = "means") -> str:
+    """Say what lines and bands are of."""
+    seeds = max((line.n_seeds for line in lines), default=0)
+    if seeds < 2:
+        return "One seed a rate."
+    bands = "bands" if len(lines) <= MOST_LABELS else "the recommended rate's band"
+    return f"Lines: {what} of {seeds} seeds; {bands}: from the lowest to the highest."
+
+
 def draw_log_places(ax: Axes) -> None:
     """Make the axis of places (epochs, steps) logarithmic, its ticks written plainly."""
     ax.set_xscale("log")
@@ -113,11 +122,9 @@ def _line(ax: Axes, line: Line, colour: str, *, chosen: bool, crowded: bool) -> 
     if line.raw is not None:
         ax.plot(line.x, line.raw, color=colour, lw=1, alpha=0.3, zorder=2, gid=shared.mark("raw", line.lr))
     ax.plot(line.x, line.y, gid=shared.mark("line", line.lr), solid_capstyle="round", **style)
-    if line.n_seeds > 1 and len(line.x) > 1:
+    if line.n_seeds > 1 and len(line.x) > 1 and (chosen or not crowded):  # of very many they would be a fog
         spread = shared.mark("spread", line.lr)
-        ax.fill_between(
-            line.x, line.low, line.high, color=colour, alpha=0.07 if crowded else 0.16, lw=0, zorder=2, gid=spread
-        )
+        ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2, gid=spread)
     if line.is_paused:  # a ring: it did not end here, it was left here
         ring: dict[str, Any] = {"mfc": "white", "ms": 6, "mew": 1.6, "zorder": 5}
         ax.plot(line.x[-1:], line.y[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)

@@ -64,11 +64,7 @@ def _panel(result: Result, name: str, title: str, ylabel: str, rule: float | Non
 def words(result: Result) -> shared.Words:
     """Say what the figure shows."""
     _, ratio = panels(result)
-    seeds = max((line.n_seeds for line in ratio.lines), default=0)
-    note = "Medians over neighbouring steps"
-    note += (
-        f" and over {seeds} seeds; bands: from the lowest to the highest seed." if seeds > 1 else "; one seed a rate."
-    )
+    note = f"Medians over neighbouring steps. {lines.seeds_words(ratio.lines, 'medians')}"
     if any(line.ended for line in ratio.lines):
         note += " Crosses at the upper edge: where a trial diverged."
     if any(line.is_paused for line in ratio.lines):

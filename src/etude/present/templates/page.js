@@ -59,7 +59,9 @@
     for (const plot of plots.filter((one) => one.its.panels)) {
       plot.its.panels.forEach((panel, i) => {
         const place = plot.places[i];
-        if (!place || !panel.single) return;
+        if (!place) return;
+        band(plot, place, panel.lines.find((line) => line.rate === rate), i);
+        if (!panel.single) return;
         const trials = data.trials.filter((trial) => trial.rate === rate);
         if (trials.length < 2) return;
         for (const trial of trials) {
@@ -77,6 +79,17 @@
         }
       });
     }
+  }
+
+  function band(plot, place, line, i) {  // of many rates the figure draws one only
+    if (!line || line.n < 2 || plot.svg.querySelector(`[data-panel="${i}"] .spread[data-lr="${picked}"]`)) return;
+    const shown = line.x.map((x, k) => [x, line.low[k], line.high[k]]).filter(([x, low, high]) => x <= now * plot.its.per && low !== null && high !== null);
+    const at = ([x, y]) => `${toX(place, x).toFixed(1)},${inside(toY(place, y), place.box[1], place.box[3]).toFixed(1)}`;
+    const area = document.createElementNS(NS, "polygon");
+    area.setAttribute("class", "single area");
+    area.setAttribute("points", [...shown.map(([x, low]) => at([x, low])), ...shown.map(([x, , high]) => at([x, high])).reverse()].join(" "));
+    area.style.fill = `var(--rate${line.rate})`;
+    plot.svg.append(area);
   }
 
   // Replaying: curves are cut at a time, dots stand where they stood then.
