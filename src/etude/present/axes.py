@@ -33,6 +33,7 @@ FAR_LOSSES = 4.0  # ratio of two losses from which on theirs is logarithmic
 LEAST_ERROR = 1e-4
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
+TICK_ROOM = 30.0  # points that a rate below the axis takes
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
@@ -165,7 +166,8 @@ def draw_rate_axis(ax: Axes, lrs: Sequence[float]) -> None:
     ax.set_xlim(10**left, 10**right)
     decades = list(range(math.ceil(left - 1e-9), math.floor(right + 1e-9) + 1))
     if len(decades) >= 3:
-        every = math.ceil(len(decades) / 10)
+        room = int(72 * ax.bbox.width / ax.figure.dpi / TICK_ROOM)
+        every = math.ceil(len(decades) / min(max(room, 2), 10))
         ticks = [float(f"1e{k}") for k in decades if k % every == 0]
         minor = (
             [float(f"{m}e{k}") for k in range(math.floor(left), math.ceil(right)) for m in range(2, 10)]

@@ -153,20 +153,24 @@ _FIGURE = re.compile(r"(\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( %)?")
 DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as they
 
 
-def aligned(texts: Sequence[str]) -> list[str]:
+def aligned(texts: Sequence[str]) -> list[Markup]:
     """Fill numbers (``97.4 ± 0.09 %``) with spaces, so that at the right of a column their points are beneath one another."""
     parts = [found.groups("") if (found := _FIGURE.fullmatch(text)) else None for text in texts]
     longest = [max((len(one[i]) for one in parts if one), default=0) for i in range(4)]
 
-    def fraction(one: Sequence[str], i: int) -> str:
+    def spaces(one: Sequence[str], i: int) -> Markup:
         short = longest[i] - len(one[i])
-        return one[i] + (DIGIT * short if one[i] or not short else POINT + DIGIT * (short - 1))
+        wide = POINT + DIGIT * (short - 1) if i % 2 and not one[i] else DIGIT * short
+        return Markup(f'<span class="pad">{wide}</span>' if short else "")
 
-    return [
-        text if one is None
-        else one[0] + fraction(one, 1) + (f" ± {one[2].rjust(longest[2], DIGIT)}{fraction(one, 3)}" if one[2] else "") + one[4]
-        for text, one in zip(texts, parts, strict=True)
-    ]  # fmt: skip
+    made = []
+    for text, one in zip(texts, parts, strict=True):
+        if one is None:
+            made.append(escape(text))
+            continue
+        error = Markup(" ± ") + spaces(one, 2) + one[2] + one[3] + spaces(one, 3) if one[2] else ""
+        made.append(Markup("") + one[0] + one[1] + spaces(one, 1) + error + one[4])
+    return made
 
 
 def _text(name: str) -> str:

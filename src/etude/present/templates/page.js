@@ -245,6 +245,13 @@
     });
   }
 
+  for (const box of all(".plot").filter((one) => !plots.some((plot) => plot.box === one))) {  // no values to read, but rates to pick
+    box.addEventListener("click", (event) => {
+      const part = event.target.closest("[data-lr]");
+      if (part) pick(part.dataset.lr === picked ? null : part.dataset.lr);
+    });
+  }
+
   // Controls, and the table.
   for (const input of all("#chips input")) input.addEventListener("change", () => { hide(); pick(input.value); });
   if (slider) slider.addEventListener("input", () => { hide(); replay(data.times[Number(slider.value)]); });
