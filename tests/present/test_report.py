@@ -20,7 +20,7 @@ import pytest
 
 import etude
 from etude.errors import DiskError, SpecError
-from etude.present import article, page, palette, report, rule, svg
+from etude.present import article, figures, page, palette, report, rule, svg
 from etude.result import Result
 from etude.spec.recipe import Recipe
 from present_studies import HOSTILE, MADE, made
@@ -394,3 +394,14 @@ def test_pictures_of_markdown_are_found_whatever_its_file_is_called(tmp_path):
     (found, *_) = re.findall(r"\]\((\S+\.png)\)$", text, re.MULTILINE)
     assert (tmp_path / urllib.parse.unquote(found)).is_file()
     assert not {*"() "} & {*found}
+
+
+def test_a_metric_from_0_to_100_has_its_unit_in_text_and_figures():
+    rows = [
+        {"lr": lr, "seed": seed, "epoch": epoch, "val_accuracy": top - 20 / epoch + seed * (1 + lr)}
+        for lr, top in ((1e-3, 70.0), (1e-2, 90.0), (1e-1, 60.0)) for seed in range(2) for epoch in (1, 2, 3, 4)
+    ]  # fmt: skip
+    result = etude.judge(pd.DataFrame(rows))
+    assert article.readings(result)[1].value.endswith(" %")
+    for name, panel in (("rates", 0), ("curves", 1)):
+        assert figures.make(result, name).axes[panel].get_ylabel() == "validation accuracy, %"

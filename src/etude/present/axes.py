@@ -117,6 +117,11 @@ def metric_words(metric: str, *, share: bool = False) -> str:
     return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if share else ''}"
 
 
+def in_percent(axis: MetricAxis, margin_text: str) -> bool:
+    """Whether an axis counts in percent: a share, or a metric from 0 to 100 that the analysis reads so, by its margin's unit."""
+    return axis.share or margin_text.endswith("points")
+
+
 def metric_text(share: bool) -> Callable[[float], str]:
     """Return what writes a metric's value: ``98.9 %`` or ``0.0421``."""
     return (lambda value: f"{100 * value:.2f} %") if share else (lambda value: f"{value:.4g}")

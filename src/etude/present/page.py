@@ -149,7 +149,7 @@ def unbroken(text: str) -> Markup:
     )
 
 
-_FIGURE = re.compile(r"(\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( %)?")
+_FIGURE = re.compile(r"(-?\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( %)?")
 DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as they
 
 

@@ -108,7 +108,7 @@ def rates_figure(result: Result) -> RatesFigure:
     return RatesFigure(
         title=f"{words[0].upper()}{words[1:]} {_after(result)} by learning rate",
         note=_note(result, points, curve),
-        ylabel=shared.metric_words(metric, share=axis.share),
+        ylabel=shared.metric_words(metric, share=shared.in_percent(axis, said["margin_text"])),
         axis=axis,
         sign=sign,
         points=points,
