@@ -79,6 +79,34 @@ def test_a_rate_is_picked_by_chip_by_row_and_by_its_parts(open_page, written, si
     assert page.locator(".single").count() == 0
 
 
+def test_a_strip_picks_its_rate_and_a_selected_text_does_not(open_page, written):
+    page = at(open_page, written)
+    button = page.locator("#table tr[data-lr='1e-2'] button")
+    plot(page, "verdicts").locator("[data-lr='1e-2'] text").first.click()
+    assert_lifted(page, "1e-2")
+    assert button.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    assert button.get_attribute("aria-pressed") == "false"
+    reason = page.locator("#table tr[data-lr='1e-2'] .reason").bounding_box()
+    page.mouse.move(reason["x"] + 2, reason["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(reason["x"] + 90, reason["y"] + 20)
+    page.mouse.up()
+    assert page.evaluate("String(getSelection())")
+    assert_lifted(page, None)
+    button.press("Enter")
+    assert_lifted(page, "1e-2")
+
+
+def test_what_is_focused_is_not_beneath_the_controls(open_page, written):
+    for size in SIZES:
+        page = at(open_page, written, size)
+        for name in ("rates", "curves"):
+            page.evaluate("scrollTo(0, document.body.scrollHeight)")
+            plot(page, name).focus()
+            assert plot(page, name).bounding_box()["y"] >= page.locator("#controls").bounding_box()["height"] - 1
+
+
 def test_a_touch_picks_a_rate(open_page, written):
     page = at(open_page, written, "a phone", has_touch=True)
     page.locator("#chips label", has_text="1e-2").tap()
@@ -159,6 +187,7 @@ def test_the_slider_replays_training(open_page, written, result):
     slider.focus()
     page.keyboard.press("ArrowLeft")
     assert page.locator("#now").inner_text() == "1 of 2"
+    assert slider.get_attribute("aria-valuetext") == "epoch 1 of 2"
     frame = result.evaluations
     early = frame[(frame.lr == 1e-2) & (frame.seed == 0) & (frame.epoch == 1)].val_accuracy.item()
     last = frame[(frame.lr == 1e-2) & (frame.seed == 0) & (frame.epoch == 2)].val_accuracy.item()

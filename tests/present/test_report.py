@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+import hashlib
 import html.parser
 import io
 import json
 import re
+import urllib.parse
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib.colors
@@ -18,7 +20,7 @@ import pytest
 
 import etude
 from etude.errors import DiskError, SpecError
-from etude.present import article, page, palette, report, rule, svg
+from etude.present import article, figures, page, palette, report, rule, svg
 from etude.result import Result
 from etude.spec.recipe import Recipe
 from present_studies import HOSTILE, MADE, made
@@ -297,7 +299,7 @@ def test_defaults_in_the_update_rule_are_those_of_torch():
         ({"optimizer": "adamw", "weight_decay": 0.0}, [r"\sqrt{\hat v_t} + \epsilon}"]),
         ({"optimizer": "rmsprop"}, [r"\alpha \, v_{t-1}"]),
         ({"optimizer": "lbfgs"}, ["u_t"]),
-        ({"optimizer": "sgd", "optimizer_options": {"momentum": 0.9, "nesterov": True}}, ["u_t"]),
+        ({"optimizer": "sgd", "optimizer_options": {"momentum": 0.9, "nesterov": True}}, [r"(g_t + \mu \, v_t)"]),
     ],
 )  # fmt: skip
 def test_the_update_rule_names_all_its_symbols(recipe, parts):
@@ -318,3 +320,88 @@ def test_writing_over_an_older_report_replaces_it(finished_digits, tmp_path):
     path.write_text("older")
     assert report.write(Result.load(finished_digits), path) == path
     assert path.read_text().startswith("<!doctype html>")
+
+
+def test_the_update_rule_says_what_else_a_step_does():
+    made = rule.rule_of(Recipe(optimizer="adamw", accumulate=4, clip_norm=1.0, schedule="cosine").to_dict())
+    assert (
+        dict(made.symbols)["g_t"] == "the gradient of the mean loss on the 4 batches of step t, its norm bounded by 1"
+    )
+    assert "Each weight moves by about ηₜ a step" in made.sentence
+    assert "Weights decay by ηₜλ a step" in made.sentence
+    made = rule.rule_of(Recipe(optimizer="adam", optimizer_options={"amsgrad": True, "weight_decay": 0.1}).to_dict())
+    assert "with weight decay 0.1" in dict(made.symbols)["u_t"]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("one rate", "1e-2 is the only rate tried."),
+        ("one epoch", "1e-2 is the best rate so far, and the best may be higher."),
+        ("failed trials", "Of the 3 rates tried, take 1e-2."),
+        ("regression", "Train this model at 1e-2; the best may be higher yet."),
+        ("still running", "No rate can be recommended yet: of 6 trials 6 not finished."),
+    ],
+)
+def test_the_title_claims_no_more_than_is_known(name, title):
+    assert article.article(made(name)).title == title
+
+
+def test_numbers_in_a_column_have_their_points_beneath_one_another():
+    texts = ["97.4 ± 0.09 %", "84.2 ± 3.0 %", "36.3 ± 15.2 %", "–", "1e-3"]
+    made = [Page(text).texts for text in page.aligned(texts)]
+    made = ["".join(parts) for parts in made]
+    assert [squeezed(one) for one in made] == [squeezed(text) for text in texts]
+    assert len({len(one) - one.index("±") for one in made[:3]}) == 1
+    assert len({len(one) - one.rindex(".") for one in made[:3]}) == 1
+    assert page.aligned(["0", "0.25"]) == [f'0<span class="pad">{page.POINT}{page.DIGIT * 2}</span>', "0.25"]
+    assert page.aligned(["<b>"]) == ["&lt;b&gt;"]
+
+
+def test_figures_of_a_page_share_no_ids(monkeypatch):
+    """Those of `rates` and `range-test` once did, and the ticks of the one were the marks of the other."""
+    monkeypatch.setattr(page, "which", lambda _: ["rates", "rates"])
+    drawn = [attrs.get("id", "") for _, attrs in Page(page.render(made("regression"))).elements]
+    drawn = [one for one in drawn if re.fullmatch(r"f\d[sp]\d+", one)]
+    assert drawn
+    assert len(drawn) == len({*drawn})
+
+
+def test_only_the_pages_own_script_may_run():
+    read = Page(rendered("regression"))
+    (policy,) = [attrs["content"] for attrs in read.all("meta") if attrs.get("http-equiv")]
+    digest = base64.b64encode(hashlib.sha256(read.hidden[-1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not [attrs for _, attrs in read.elements if any(name.startswith("on") for name in attrs)]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("# a [b](c) `d` $e$ ~~f~~", r"\# a \[b\](c) \`d\` \$e\$ \~\~f\~\~"),
+        ("- a\n<b> &lt;", r"\- a &lt;b> &amp;lt;"),
+        ("1. a", r"1\. a"),
+        ("1e-3 & 2.5 > 1", "1e-3 & 2.5 > 1"),
+    ],
+    ids=["inline", "item", "numbered", "plain"],
+)
+def test_text_in_markdown_is_no_markup(text, written):
+    assert report._text(text) == written
+
+
+def test_pictures_of_markdown_are_found_whatever_its_file_is_called(tmp_path):
+    text = made("one rate").report(tmp_path / "my (first) report.md", "md").read_text()
+    (found, *_) = re.findall(r"\]\((\S+\.png)\)$", text, re.MULTILINE)
+    assert (tmp_path / urllib.parse.unquote(found)).is_file()
+    assert not {*"() "} & {*found}
+
+
+def test_a_metric_from_0_to_100_has_its_unit_in_text_and_figures():
+    rows = [
+        {"lr": lr, "seed": seed, "epoch": epoch, "val_accuracy": top - 20 / epoch + seed * (1 + lr)}
+        for lr, top in ((1e-3, 70.0), (1e-2, 90.0), (1e-1, 60.0)) for seed in range(2) for epoch in (1, 2, 3, 4)
+    ]  # fmt: skip
+    result = etude.judge(pd.DataFrame(rows))
+    assert article.readings(result)[1].value.endswith(" %")
+    for name, panel in (("rates", 0), ("curves", 1)):
+        assert figures.make(result, name).axes[panel].get_ylabel() == "validation accuracy, %"

@@ -120,7 +120,7 @@ def test_the_rule_of_thumb_is_drawn_and_named(made):
     low, high = ratio.get_ylim()
     assert low < 1e-3 < high
     said = figures.FIGURES["stability"].words(made("digits"))
-    assert "rule of thumb of Karpathy's" in said.note
+    assert "rule of thumb (Karpathy, cs231n)" in said.note
     assert "Last update-to-weight ratio of 1e-4" in said.alt
 
 

@@ -24,6 +24,7 @@ from etude.present.rule import Rule, rule_of
 from etude.result import Result
 
 UNTOLD = "–"
+BEYOND = {"low": "lower", "high": "higher"}
 WIDE = 0.15  # decades: a narrower range is no news
 _ARRAY = re.compile(r"\[\n((?:    .*,\n)+)\]")
 
@@ -95,7 +96,9 @@ def article(result: Result) -> Article:
         next_reason=answer.next_reason,
         next_command=answer.next_command,
         other_metric=second.get("why"),
-        search=() if result.search is None else tuple(line.strip() for line in words.search_lines(result.search)[1:]),
+        search=()
+        if result.search is None
+        else tuple(_spaced(line.strip()) for line in words.search_lines(result.search)[1:]),
         limits=tuple(_limits(result)),
         study=_study(result),
         commands=tuple(_commands(result)),
@@ -124,8 +127,9 @@ def readings(result: Result) -> tuple[Reading, ...]:
     made = []
     for rate in result.analysis["rates"]:
         evidence, point = rate["evidence"], points.get(rate["lr"])
-        mean, gap = _number(evidence.get("mean")), _number(evidence.get("gap"))
-        scored = evidence.get("n_scored") or 0
+        mean = _number(evidence.get("mean"))
+        has_gap = evidence.get("n_scored") and rate["verdict"] != "diverged"  # as in the figure of the verdicts
+        gap = _number(evidence.get("gap") if has_gap else None)
         made.append(
             Reading(
                 lr=rate["lr"],
@@ -134,8 +138,8 @@ def readings(result: Result) -> tuple[Reading, ...]:
                 verdict=rate["verdict"],
                 value=scale.pm_text(mean, _number(evidence.get("mean_error"))) if math.isfinite(mean) else UNTOLD,
                 value_order=mean if math.isfinite(mean) else -math.inf * scale.sign,
-                gap=scale.gap_text(max(0.0, gap)).removesuffix(" points") if math.isfinite(gap) and scored else UNTOLD,
-                gap_order=gap if math.isfinite(gap) and scored else math.inf,
+                gap=scale.gap_text(max(0.0, gap)).removesuffix(" points") if math.isfinite(gap) else UNTOLD,
+                gap_order=gap if math.isfinite(gap) else math.inf,
                 seeds=f"{0 if point is None else len(point.scores)} of {rate['n_trials']}",
                 reason=rate["reason"],
                 is_best=rate["lr"] == best,
@@ -153,18 +157,25 @@ def _title(result: Result) -> str:
     answer, response = result.recommendation, result.analysis.get("response") or {}
     if answer.lr is None:
         return answer.conclusion
-    lr = rate_text(answer.lr)
-    if answer.provisional:
-        return f"Train this model at {lr}, as far as these runs tell."
+    lr, n_rates = rate_text(answer.lr), len(result.analysis["rates"])
     if answer.edge is not None:
-        return f"{lr} is the best rate so far, and the best may be {'lower' if answer.edge == 'low' else 'higher'}."
+        return f"{lr} is the best rate so far, and the best may be {BEYOND[answer.edge]}."
+    if n_rates == 1:
+        return f"{lr} is the only rate tried."
+    head = f"Train this model at {lr}" if response.get("located") else f"Of the {n_rates} rates tried, take {lr}"
+    if answer.provisional:
+        return f"{head}, as far as these runs tell."
     inner = (response.get("plateau") or {}).get("inner")
     if inner is not None and inner[0] <= answer.lr <= inner[1] and math.log10(inner[1] / inner[0]) >= WIDE:
-        return f"Train this model at {lr}. Anything from {rate_text(inner[0])} to {rate_text(inner[1])} does as well."
+        return (
+            f"Train this model at {lr}. Anything from {rate_text(inner[0])} to {rate_text(inner[1])} should do as well."
+        )
     others = [rate_text(other) for other in answer.within_margin if other != answer.lr]
     if others:
-        return f"Train this model at {lr}; {_listed(others)} {'does' if len(others) == 1 else 'do'} as well."
-    return f"Train this model at {lr}."
+        return f"{head}; {_listed(others)} {'does' if len(others) == 1 else 'do'} as well."
+    if answer.interval_open:
+        return f"{head}; the best may be {' or '.join(BEYOND[end] for end in answer.interval_open)} yet."
+    return f"{head}."
 
 
 def _listed(said: Sequence[str]) -> str:
@@ -192,8 +203,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         which = f"{seeds[0]} to {seeds[-1]}" if in_a_row else _listed([str(seed) for seed in seeds])
         facts.append(("varied", f"learning rate, {ends}; seed{'s' * (len(seeds) > 1)} {which}"))
     if result.imported is None and not result.is_own_loop:
-        facts.append(("held", "initial weights, order of the data and batches, which all rates of a seed share"))
-        facts.append(("recipe", ", ".join(words.recipe_words(study["recipe"]))))
+        facts.append(("held", _held(result)))
+        facts.append(("recipe", _spaced(", ".join(_recipe(study["recipe"])))))
     elif result.is_own_loop and (options := study.get("task_options")):
         facts.append(("held", ", ".join(f"{key} {value}" for key, value in options.items())))
     margin = f"; {said['margin_text']} counts as equal ({said['margin_source']})" if said["margin"] is not None else ""
@@ -201,11 +212,30 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     way = "largest" if result.objective["direction"] == "maximize" else "smallest"
     facts.append(("judged by", f"the {way} {metric_words(result.objective['metric'])}{at}{margin}"))
     wall_s = sum(trial.wall_s for trial in result.stored.trials)
-    if math.isfinite(wall_s) and wall_s > 0:
+    if math.isfinite(wall_s) and wall_s >= 0.5:
         env = result.stored.environments[-1] if result.stored.environments else {}
         side = f", {env['workers']} side by side" if env.get("workers", 1) > 1 else ""
         facts.append(("trained for", f"{duration(wall_s)}, all trials together{side}"))
     return facts
+
+
+def _held(result: Result) -> str:
+    """Say what all rates of a seed share: batches only where the data could be read again as they were."""
+    if any(env.get("resume") == "from the start" for env in result.stored.environments):
+        return "initial weights, which all rates of a seed share; the data came in another order at each reading"
+    return "initial weights, order of the data and batches, which all rates of a seed share"
+
+
+def _recipe(recipe: Mapping[str, Any]) -> list[str]:
+    """Say what a recipe does, with the optimizer's options."""
+    first, *rest = words.recipe_words(recipe)
+    options = (recipe.get("optimizer_options") or {}).items()
+    return [first, *(f"{name.replace('_', ' ')} {value}" for name, value in options), *rest]
+
+
+def _spaced(text: str) -> str:
+    """Write ``5 %``, as figures and readings do, where a search or a recipe says ``5%``."""
+    return re.sub(r"(?<=\d)%", "\u00a0%", text)
 
 
 def _value_words(result: Result) -> str:
@@ -241,7 +271,7 @@ def _limits(result: Result) -> list[str]:
             + (" of this recipe" if result.imported is None else "")
             + ": trained for longer, or with another batch size, a model may want another rate."
         )
-    return [*limits, *result.notes]
+    return [line.strip() for line in (*limits, *result.notes)]
 
 
 def _study(result: Result) -> str:
@@ -258,7 +288,7 @@ def _study(result: Result) -> str:
 def _in_one_line(found: re.Match[str]) -> str:
     """Write an array as a person would: in one line, or in as few as it takes."""
     text = "[" + ", ".join(line.strip().removesuffix(",") for line in found[1].splitlines()) + "]"
-    return "\n    ".join(textwrap.wrap(text, 88, break_long_words=False, break_on_hyphens=False))
+    return "\n    ".join(textwrap.wrap(text, 78, break_long_words=False, break_on_hyphens=False))
 
 
 def _plain(value: Any) -> Any:

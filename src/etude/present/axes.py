@@ -33,6 +33,7 @@ FAR_LOSSES = 4.0  # ratio of two losses from which on theirs is logarithmic
 LEAST_ERROR = 1e-4
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
+TICK_ROOM = 30.0  # points that a rate below the axis takes
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
@@ -116,6 +117,11 @@ def metric_words(metric: str, *, share: bool = False) -> str:
     return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if share else ''}"
 
 
+def in_percent(axis: MetricAxis, margin_text: str) -> bool:
+    """Whether an axis counts in percent: a share, or a metric from 0 to 100 that the analysis reads so, by its margin's unit."""
+    return axis.share or margin_text.endswith("points")
+
+
 def metric_text(share: bool) -> Callable[[float], str]:
     """Return what writes a metric's value: ``98.9 %`` or ``0.0421``."""
     return (lambda value: f"{100 * value:.2f} %") if share else (lambda value: f"{value:.4g}")
@@ -165,7 +171,8 @@ def draw_rate_axis(ax: Axes, lrs: Sequence[float]) -> None:
     ax.set_xlim(10**left, 10**right)
     decades = list(range(math.ceil(left - 1e-9), math.floor(right + 1e-9) + 1))
     if len(decades) >= 3:
-        every = math.ceil(len(decades) / 10)
+        room = int(72 * ax.bbox.width / ax.figure.dpi / TICK_ROOM)
+        every = math.ceil(len(decades) / min(max(room, 2), 10))
         ticks = [float(f"1e{k}") for k in decades if k % every == 0]
         minor = (
             [

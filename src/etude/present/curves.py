@@ -119,8 +119,10 @@ def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, yla
     axis = shared.measure(flat, share=share, logarithmic={"auto": None}.get(options.yscale, options.yscale == "log"))
     if axis.logarithmic and not axis.share and not (flat > 0).any() and len(flat):
         raise SpecError(f"plot: yscale: {metric} has no value above 0, which a logarithmic axis needs; got 'log'")
+    judged_by = metric == result.objective["metric"]
+    percent = shared.in_percent(axis, result.analysis["margin_text"] if judged_by else "")
     return Panel(
-        title=title, ylabel=f"{ylabel}, %" if axis.share else ylabel, share=axis.share, lines=lines, limits=axis.limits,
+        title=title, ylabel=f"{ylabel}, %" if percent else ylabel, share=axis.share, lines=lines, limits=axis.limits,
         logarithmic=axis.logarithmic, silent=f"no {ylabel} recorded" if evaluated else "no evaluation yet",
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+import hashlib
 import json
 import math
 import re
@@ -65,8 +66,9 @@ def render(result: Result) -> str:
     """Return the page."""
     made = articles.article(result)
     theme = svg.Theme(trial.lr for trial in result.judged)
-    shown = [_shown(result, name, theme) for name in which(result)]
+    shown = [_shown(result, name, theme, f"f{i}") for i, name in enumerate(which(result))]
     data = _data(result, shown, made)
+    script = _text("page.js")
     return (
         environment()
         .get_template("page.html")
@@ -78,7 +80,10 @@ def render(result: Result) -> str:
             json=_json(data),
             table=_table(result),
             css=_text("page.css"),
-            script=_text("page.js"),
+            script=script,
+            digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+            values=aligned([one.value for one in made.readings]),
+            gaps=aligned([one.gap for one in made.readings]),
             version=version("etude"),
             mathml=mathml,
         )
@@ -144,15 +149,39 @@ def unbroken(text: str) -> Markup:
     )
 
 
+_FIGURE = re.compile(r"(-?\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( %)?")
+DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as they
+
+
+def aligned(texts: Sequence[str]) -> list[Markup]:
+    """Fill numbers (``97.4 ± 0.09 %``) with spaces, so that at the right of a column their points are beneath one another."""
+    parts = [found.groups("") if (found := _FIGURE.fullmatch(text)) else None for text in texts]
+    longest = [max((len(one[i]) for one in parts if one), default=0) for i in range(4)]
+
+    def spaces(one: Sequence[str], i: int) -> Markup:
+        short = longest[i] - len(one[i])
+        wide = POINT + DIGIT * (short - 1) if i % 2 and not one[i] else DIGIT * short
+        return Markup(f'<span class="pad">{wide}</span>' if short else "")
+
+    made = []
+    for text, one in zip(texts, parts, strict=True):
+        if one is None:
+            made.append(escape(text))
+            continue
+        error = Markup(" ± ") + spaces(one, 2) + one[2] + one[3] + spaces(one, 3) if one[2] else ""
+        made.append(Markup("") + one[0] + one[1] + spaces(one, 1) + error + one[4])
+    return made
+
+
 def _text(name: str) -> str:
     source, _, _ = environment().loader.get_source(environment(), name)  # type: ignore[union-attr]
     return source
 
 
-def _shown(result: Result, name: str, theme: svg.Theme) -> Shown:
+def _shown(result: Result, name: str, theme: svg.Theme, prefix: str) -> Shown:
     words = figures.FIGURES[name].words(result)
     screen, phone = (
-        svg.draw(figures.make(result, name, Look(heading=False, narrow=narrow)), f"{name[:2]}{mark}", theme, words.alt)
+        svg.draw(figures.make(result, name, Look(heading=False, narrow=narrow)), f"{prefix}{mark}", theme, words.alt)
         for narrow, mark in ((False, "s"), (True, "p"))
     )
     return Shown(name=name, words=words, screen=screen, phone=phone, how=HOW.get(name, ""))

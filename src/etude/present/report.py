@@ -72,7 +72,13 @@ def _markdown(result: Result, path: Path) -> str:
 
 def _text(text: str) -> str:
     """Write a text so that nothing in it is markup: names are a person's, and may hold anything."""
-    return re.sub(r"([\\`*_\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split())).replace("<", "&lt;")
+    text = re.sub(r"([\\`*_\[\]$~])", r"\\\1", text)
+    return re.sub(r"^([#>+-]|\d+(?=[.)] ))", _not_a_list, text)
+
+
+def _not_a_list(found: re.Match[str]) -> str:
+    return f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}"
 
 
 def _cell(text: str) -> str:

@@ -108,7 +108,7 @@ def rates_figure(result: Result) -> RatesFigure:
     return RatesFigure(
         title=f"{words[0].upper()}{words[1:]} {_after(result)} by learning rate",
         note=_note(result, points, curve),
-        ylabel=shared.metric_words(metric, share=axis.share),
+        ylabel=shared.metric_words(metric, share=shared.in_percent(axis, said["margin_text"])),
         axis=axis,
         sign=sign,
         points=points,
@@ -202,7 +202,7 @@ def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | No
     elif any(point.error > 0 for point in points):
         parts.append("Whiskers: one standard error" + (" over the validation examples." if seeds == 1 else "."))
     if curve is None and (reason := (result.analysis.get("response") or {}).get("reason")):
-        parts.append(f"No curve: {reason.rstrip('.')}.")
+        parts.append(f"No curve: {reason.removeprefix('not located: ').rstrip('.')}.")
     if any(point.paused is not None for point in points):
         parts.append("Rings: paused at that share of the horizon.")
     unfinished = sum(t.status in UNFINISHED and not result.is_paused(t) for t in result.judged)

@@ -47,6 +47,7 @@ def rule_of(recipe: Mapping[str, Any]) -> Rule:
     lines, symbols, sentence = _rule(name, options, eta)
     if schedule:
         lines = (r"\eta_t = \eta \, s_t", *lines)
+        sentence = sentence.replace("η", "ηₜ")
         symbols = (
             *symbols,
             (r"\eta", "the learning rate that this study varies"),
@@ -56,7 +57,7 @@ def rule_of(recipe: Mapping[str, Any]) -> Rule:
         symbols = (*symbols, (r"\eta", "the learning rate, which this study varies"))
     known = (
         (r"\theta_t", "the weights before step t"),
-        ("g_t", "the gradient of the loss on the batch of step t" + _clipped(recipe)),
+        ("g_t", _gradient(recipe)),
     )
     return Rule(lines=lines, symbols=(*known, *symbols), sentence=sentence, source=SOURCES.get(name))
 
@@ -64,6 +65,12 @@ def rule_of(recipe: Mapping[str, Any]) -> Rule:
 def _clipped(recipe: Mapping[str, Any]) -> str:
     bound = recipe.get("clip_norm")
     return "" if bound is None else f", its norm bounded by {bound:g}"
+
+
+def _gradient(recipe: Mapping[str, Any]) -> str:
+    parts = recipe.get("accumulate", 1)
+    whose = "batch" if parts == 1 else f"{parts} batches"
+    return f"the gradient of the {'loss' if parts == 1 else 'mean loss'} on the {whose} of step t{_clipped(recipe)}"
 
 
 Symbols = tuple[tuple[str, str], ...]
@@ -76,15 +83,16 @@ def _rule(name: str, o: Mapping[str, Any], eta: str) -> Parts:
     gradient = r"(g_t + \lambda \theta_t)" if decay else "g_t"
     lines: tuple[str, ...]
     symbols: Symbols
-    if name == "sgd" and not o["nesterov"] and not o.get("dampening"):
+    if name == "sgd" and not o.get("dampening"):
         sentence = "Each step moves the weights against the gradient, by a distance that the learning rate η sets."
         if not o["momentum"]:
             return (rf"\theta_{{t+1}} = \theta_t - {eta} \, {gradient}",), lam, sentence
-        lines = (rf"v_t = \mu \, v_{{t-1}} + {gradient.strip('()')}", rf"\theta_{{t+1}} = \theta_t - {eta} \, v_t")
+        step = rf"({gradient.strip('()')} + \mu \, v_t)" if o["nesterov"] else "v_t"
+        lines = (rf"v_t = \mu \, v_{{t-1}} + {gradient.strip('()')}", rf"\theta_{{t+1}} = \theta_t - {eta} \, {step}")
         longer = (
             f"{sentence} Momentum adds up past gradients, as if η were {1 / (1 - o['momentum']):.3g} times as large."
         )
-        mu = (r"\mu", f"the momentum, {o['momentum']:g}")
+        mu = (r"\mu", f"the momentum, {o['momentum']:g}{', as Nesterov has it' if o['nesterov'] else ''}")
         return lines, (("v_t", "the running sum of gradients"), mu, *lam), longer if o["momentum"] < 1 else sentence
     if name in ("adam", "adamw") and not o["amsgrad"]:
         first, second = o["betas"]
@@ -105,6 +113,8 @@ def _rule(name: str, o: Mapping[str, Any], eta: str) -> Parts:
             *lam,
         )
         sentence = "Each weight moves by about η a step, however large its gradient is: Adam divides by that size."
+        if name == "adamw" and decay:
+            sentence += " Weights decay by ηλ a step, so this study varies their decay, too."
         return lines, symbols, sentence
     if name == "rmsprop" and not o["momentum"] and not o["centered"]:
         lines = (
@@ -121,6 +131,12 @@ def _rule(name: str, o: Mapping[str, Any], eta: str) -> Parts:
     sentence = "Each step moves the weights by a distance that the learning rate η sets."
     return (
         (rf"\theta_{{t+1}} = \theta_t - {eta} \, u_t",),
-        (("u_t", f"the direction that {name} makes of the gradients so far"), *lam),
+        (
+            (
+                "u_t",
+                f"the direction that {name} makes of the gradients so far"
+                + (f", with weight decay {decay:g}" if decay else ""),
+            ),
+        ),
         sentence,
     )

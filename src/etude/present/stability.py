@@ -69,9 +69,7 @@ def words(result: Result) -> shared.Words:
         note += " Crosses at the upper edge: where a trial diverged."
     if any(line.is_paused for line in ratio.lines):
         note += " Rings: paused by the search."
-    note += (
-        f" Dashed: {format_rate(RULE)}, near which updates are by a rule of thumb of Karpathy's (cs231n) well sized."
-    )
+    note += f" Dashed: {format_rate(RULE)}, about the size of a good update by a rule of thumb (Karpathy, cs231n)."
     ends = [f"{rate_text(line.lr)}: {line.y[-1]:.2g}" for line in ratio.lines if len(line.x)]
     title = "Gradient norm and update-to-weight ratio by step"
     return shared.Words(

@@ -8,6 +8,7 @@
   const index = new Map(data.rates.map((rate, i) => [rate.name, i]));
   const horizon = data.times.length ? data.times[data.times.length - 1] : 0;
   let picked = null, now = horizon;
+  const slider = document.getElementById("time");
   document.documentElement.classList.add("js");
 
   // Axes: from a value to a place in the drawing.
@@ -39,7 +40,10 @@
       svg.classList.toggle("picking", picked !== null);
       for (const part of all("[data-lr]", svg)) part.classList.toggle("on", part.dataset.lr === picked);
     }
-    for (const row of all("#table tbody tr")) row.classList.toggle("picked", row.dataset.lr === picked);
+    for (const row of all("#table tbody tr")) {
+      row.classList.toggle("picked", row.dataset.lr === picked);
+      row.querySelector("button").setAttribute("aria-pressed", row.dataset.lr === picked);
+    }
     const chip = all("#chips input").find((input) => input.value === (picked ?? ""));
     if (chip) {
       chip.checked = true;
@@ -117,8 +121,12 @@
     }
     for (const plot of plots.filter((one) => one.figure === "rates")) dots(plot, replaying);
     singles();
+    if (!slider) return;
+    const [then, end] = [to, horizon].map((v) => Number(v.toPrecision(6)).toLocaleString("en"));
     const output = document.getElementById("now");
-    if (output) output.textContent = `${Number(to.toPrecision(6)).toLocaleString("en")} of ${Number(horizon.toPrecision(6)).toLocaleString("en")}`;
+    output.textContent = `${then} of ${end}`;
+    output.style.minWidth = `${2 * end.length + 3}ch`;  // nothing moves while it counts
+    slider.setAttribute("aria-valuetext", `${data.unit} ${then} of ${end}`);
   }
   const reached = (trial, field) => {
     let value = null;
@@ -250,9 +258,15 @@
     });
   }
 
+  for (const box of all(".plot").filter((one) => !plots.some((plot) => plot.box === one))) {  // no values to read, but rates to pick
+    box.addEventListener("click", (event) => {
+      const part = event.target.closest("[data-lr]");
+      if (part) pick(part.dataset.lr === picked ? null : part.dataset.lr);
+    });
+  }
+
   // Controls, and the table.
   for (const input of all("#chips input")) input.addEventListener("change", () => { hide(); pick(input.value); });
-  const slider = document.getElementById("time");
   if (slider) slider.addEventListener("input", () => { hide(); replay(data.times[Number(slider.value)]); });
   const controls = document.getElementById("controls");
   controls.addEventListener("submit", (event) => event.preventDefault());
@@ -265,9 +279,13 @@
       const name = row.querySelector(".rate .mono"), button = document.createElement("button");
       button.type = "button";
       button.setAttribute("aria-label", `pick rate ${name.textContent}`);
+      button.setAttribute("aria-pressed", "false");
       button.append(...name.childNodes);
       name.append(button);
-      row.addEventListener("click", () => pick(row.dataset.lr === picked ? null : row.dataset.lr));
+      row.addEventListener("click", (event) => {
+        if (!button.contains(event.target) && !getSelection().isCollapsed) return;  // a text is being selected, not a rate
+        pick(row.dataset.lr === picked ? null : row.dataset.lr);
+      });
     }
     all("th[data-sort]", table).forEach((head) => {
       const column = head.cellIndex;
