@@ -5,12 +5,13 @@ Above the frame of an axis over rates there is a row a kind of loss (diverged, c
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from matplotlib.patheffects import withStroke
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from etude.result import Result
+
     Floats = NDArray[np.float64]
+
+Collected = TypeVar("Collected")
 
 FAR_ERRORS = 12.0  # ratio of two shares' errors from which on the axis runs over the logarithm of the error
 FAR_LOSSES = 4.0  # ratio of two losses from which on theirs is logarithmic
@@ -55,6 +60,20 @@ class Words:
     title: str
     note: str
     alt: str
+
+
+def once(collect: Callable[..., Collected]) -> Callable[..., Collected]:
+    """Have what a figure collects of a result collected once: a report draws it twice, describes it, and gives it to its script."""
+
+    @functools.wraps(collect)
+    def collected(result: Result, *options: Any) -> Collected:
+        kept = result.__dict__.setdefault("_collected", {})  # a result is read once and does not change
+        if (key := (collect.__module__, collect.__name__, *options)) not in kept:
+            kept[key] = collect(result, *options)
+        found: Collected = kept[key]
+        return found
+
+    return collected
 
 
 def mark(kind: str, lr: float | None = None, seed: int | None = None) -> str:

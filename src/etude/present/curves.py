@@ -65,6 +65,7 @@ class Panel:
     silent: str = "no evaluation yet"
 
 
+@shared.once
 def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
     """Collect the two panels' data from the records. Raises `SpecError` for options that these do not allow."""
     if options.x == "epoch" and result.unit == "step":

@@ -12,7 +12,7 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.style
 import numpy as np
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 
 from etude.comparison import Comparison
 from etude.errors import DiskError, SpecError, nearest
@@ -89,11 +89,13 @@ def plot(result: Result, figure: str = "curves", ax: Any = None, **options: Any)
     return ax
 
 
-def make(result: Result, figure: str, look: Look = USUAL, **options: Any) -> matplotlib.figure.Figure:
+def make(
+    result: Result, figure: str, look: Look = USUAL, *, layout: LayoutEngine = _LAYOUT, **options: Any
+) -> matplotlib.figure.Figure:
     """Draw a figure and return it; on a narrow page its panels lie below each other. Raises what `plot` raises."""
     kind = _known(figure, result, options)
     grid = (kind.panels, 1) if look.narrow else (1, kind.panels)
-    return _made(kind.inches(result, look), grid, lambda axes: kind.draw(axes, result, look, **options))
+    return _made(kind.inches(result, look), grid, lambda axes: kind.draw(axes, result, look, **options), layout)
 
 
 def save(result: Result, figure: str, path: Path, *, look: Look = USUAL, **options: Any) -> Path:
@@ -138,10 +140,10 @@ def _own(kind: Kind, result: Result, options: dict[str, Any]) -> Any:
 
 
 def _made(
-    size: tuple[float, float], grid: tuple[int, int], draw: Callable[[list[Any]], None]
+    size: tuple[float, float], grid: tuple[int, int], draw: Callable[[list[Any]], None], layout: LayoutEngine = _LAYOUT
 ) -> matplotlib.figure.Figure:
     with matplotlib.rc_context(STYLE):
-        made = matplotlib.figure.Figure(figsize=size, layout=_LAYOUT)
+        made = matplotlib.figure.Figure(figsize=size, layout=layout)
         draw(list(made.subplots(*grid, squeeze=False).ravel()))
     return made
 

@@ -26,6 +26,7 @@ from etude.notation import format_rate, rate_text
 from etude.present import article as articles
 from etude.present import curves, figures, stability, svg
 from etude.present.axes import Look, Words, metric_words
+from etude.present.layout import OnePass
 from etude.present.lines import Line
 from etude.present.response import rates_figure
 from etude.result import Result
@@ -33,7 +34,6 @@ from etude.result import Result
 MOST_POINTS = 120  # of a line or a trial, in the page's data: more could not be told apart
 MOST_TIMES = 200  # of the slider
 MOST_CSV = 200_000  # bytes: a longer table is packed
-LOOK = Look(heading=False)
 HOW = {
     "rates": "Pick a rate to lift it in all figures; the slider sets the dots back to where they stood.",
     "curves": "Point at a line for its values; of a picked rate the seeds are drawn, too.",
@@ -95,11 +95,7 @@ def fragment(result: Result) -> str:
     theme = svg.Theme(trial.lr for trial in result.judged)
     told = f"{result.directory}{result.stored.created}{result.stored.revision}{result.objective}"
     prefix = f"e{zlib.crc32(told.encode()):x}"  # several results in a notebook share one page, and must not share ids
-    drawn = [
-        svg.draw(figures.make(result, name, LOOK), f"{prefix}{name[0]}", theme, figures.FIGURES[name].words(result).alt)
-        for name in which(result)
-        if name in ("rates", "curves")
-    ]
+    drawn = [_drawn(result, name, theme, f"{prefix}{name[0]}") for name in which(result) if name in ("rates", "curves")]
     return (
         environment().get_template("fragment.html").render(article=articles.article(result), theme=theme, figures=drawn)
     )
@@ -179,12 +175,15 @@ def _text(name: str) -> str:
 
 
 def _shown(result: Result, name: str, theme: svg.Theme, prefix: str) -> Shown:
-    words = figures.FIGURES[name].words(result)
-    screen, phone = (
-        svg.draw(figures.make(result, name, Look(heading=False, narrow=narrow)), f"{prefix}{mark}", theme, words.alt)
-        for narrow, mark in ((False, "s"), (True, "p"))
-    )
-    return Shown(name=name, words=words, screen=screen, phone=phone, how=HOW.get(name, ""))
+    return Shown(
+        name=name, words=figures.FIGURES[name].words(result), how=HOW.get(name, ""),
+        screen=_drawn(result, name, theme, f"{prefix}s"), phone=_drawn(result, name, theme, f"{prefix}p", narrow=True),
+    )  # fmt: skip
+
+
+def _drawn(result: Result, name: str, theme: svg.Theme, prefix: str, *, narrow: bool = False) -> svg.Drawn:
+    made = figures.make(result, name, Look(heading=False, narrow=narrow), layout=OnePass(is_column=narrow))
+    return svg.draw(made, prefix, theme, figures.FIGURES[name].words(result).alt)
 
 
 def _data(result: Result, shown: Sequence[Shown], made: articles.Article) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class RatesFigure:
     delta_text: str
 
 
+@shared.once
 def rates_figure(result: Result) -> RatesFigure:
     """Collect the figure's data from a result."""
     said, metric = result.analysis, result.objective["metric"]

@@ -73,6 +73,7 @@ def words(result: Result) -> shared.Words:
     )  # fmt: skip
 
 
+@shared.once
 def schedule_figure(result: Result) -> ScheduleFigure:
     """Collect the figure's data from the records of a result that it `applies` to."""
     recipe, per_epoch, last = _recipe(result), result.steps_per_epoch, result.horizon_step

@@ -40,6 +40,7 @@ def lacks(result: Result) -> str | None:
     return "needs gradient norms recorded by step, which runs that etude trains have, got none; draw 'curves'"
 
 
+@shared.once
 def panels(result: Result) -> tuple[Panel, Panel]:
     """Collect the two panels' data from the records."""
     return (

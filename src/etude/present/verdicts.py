@@ -107,6 +107,7 @@ def _agrees(e: Evidence) -> bool:
     return judged > 1 and e["verdict"] in ("too low", "good", "too high", "unstable") and bool(e["some_learned"])
 
 
+@shared.once
 def verdicts_figure(result: Result) -> VerdictsFigure:
     """Collect the figure's data from a result."""
     said, answer = result.analysis, result.recommendation
