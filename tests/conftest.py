@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -115,6 +116,15 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 def page(open_page: Callable[..., Page]) -> Page:
     """A page at 1280 × 720, in light; see `open_page`."""
     return open_page()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_studies(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tell `present_studies` where all workers keep theirs."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "studies"
+    root.mkdir(exist_ok=True)
+    os.environ["ETUDE_TEST_STUDIES"] = str(root)
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tempfile
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 import etude
 import fabricate
@@ -83,13 +84,36 @@ MADE = {
     "a hostile name": hostile, "a search": searched, "an own loop": own_loop,
     "judged curves": lambda _: etude.judge(curves()), "final values alone": lambda _: etude.judge(curves(final=True)),
 }  # fmt: skip
-_ROOT = tempfile.TemporaryDirectory(prefix="etude-studies-")
+UNSTORED = ("judged curves", "final values alone")
 
 
 @functools.cache
 def made(name: str) -> Result:
-    """Make a study of the name, once."""
-    return MADE[name](Path(_ROOT.name) / name.replace(" ", "-").replace(",", ""))
+    """Return the study of the name, made once."""
+    folder = _place(name)
+    with _alone(name):
+        if not (folder / "made").exists() or name in UNSTORED:
+            result = MADE[name](folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "made").touch()
+            return result
+    return Result.load(folder)
 
 
-__all__ = ["HOSTILE", "MADE", "made"]
+def page_of(name: str) -> Path:
+    """Return the report of a study, rendered once."""
+    result, path = made(name), _place(name).with_suffix(".html")
+    with _alone(name):
+        return path if path.exists() else result.report(path)
+
+
+def _place(name: str) -> Path:
+    """Return the study's folder; all workers of a run of the tests share it, because making studies takes most of their time."""
+    return Path(os.environ["ETUDE_TEST_STUDIES"]) / name.replace(" ", "-").replace(",", "")
+
+
+def _alone(name: str) -> FileLock:
+    return FileLock(_place(name).with_suffix(".lock"))
+
+
+__all__ = ["HOSTILE", "MADE", "made", "page_of"]

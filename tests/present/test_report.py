@@ -23,7 +23,7 @@ from etude.errors import DiskError, SpecError
 from etude.present import article, figures, page, palette, report, rule, svg
 from etude.result import Result
 from etude.spec.recipe import Recipe
-from present_studies import HOSTILE, MADE, made
+from present_studies import HOSTILE, MADE, made, page_of
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 SIZE_LIMIT = 2_000_000  # bytes, of an ordinary study's report
@@ -64,7 +64,7 @@ class Page(html.parser.HTMLParser):
 
 @functools.cache
 def rendered(name):
-    return page.render(made(name))
+    return page_of(name).read_text(encoding="utf-8")
 
 
 def squeezed(text):
@@ -174,7 +174,9 @@ def test_the_page_of_every_study_is_sound(name):
     the_scripts_data_agree_with_the_store(name)
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize(
+    "name", ["one rate", "failed trials", "a hostile name", "a search", "an own loop", "judged curves"]
+)
 def test_markdown_says_the_same_and_its_pictures_are_there(name, tmp_path):
     result = made(name)
     path = result.report(tmp_path / "report.md", "md")
