@@ -72,6 +72,18 @@ def test_paused_rates_are_rings_above_the_frame_and_at_the_end_of_their_curves(f
     assert all(len([line for line in ax.lines if (line.get_gid() or "").startswith("paused:")]) == 3 for ax in two)
 
 
+def test_a_rate_that_was_paused_far_too_high_does_not_squash_the_others(tmp_path):
+    def function(lr, share, seed=0):
+        return -60.0 if lr == 3e-1 and share else fabricate.accuracy(lr, share, seed)  # a loss of 183
+
+    found = fabricate.searched(tmp_path / "run", PLAN, function=function, objective="val_loss")
+    assert next(rate["verdict"] for rate in found.analysis["rates"] if rate["lr"] == 3e-1) == "too high"
+    loss, objective = curves.panels(found)
+    assert max(loss.limits[1], objective.limits[1]) < 10
+    shown = [line for line in found.plot("curves")[1].lines if line.get_gid() == "ended:0.3"]
+    assert [line.get_marker() for line in shown] == ["^"]
+
+
 def test_with_a_schedule_that_depends_on_the_horizon_a_rate_is_judged_by_its_longest_trials(tmp_path):
     recipe = etude.Recipe(optimizer="sgd", batch_size=64, schedule="cosine")
     plan = {1e-4: [1 / 16], 1e-3: [1 / 16, 1 / 4], 1e-2: [1 / 16, 1, 1], 1e-1: [1 / 4, 1]}

@@ -50,6 +50,7 @@ class Options:
 
 
 USUAL = Options()
+HIGH = ("too high", "unstable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +114,12 @@ def words(result: Result) -> shared.Words:
 
 
 def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, ylabel: str, options: Options) -> Panel:
-    lost = {rate["lr"] for rate in result.analysis["rates"] if rate["verdict"] == "diverged"}
-    flat = _values([line for line in lines if line.lr not in lost] or lines)
+    verdicts = {rate["lr"]: rate["verdict"] for rate in result.analysis["rates"]}
+    # A rate that was paused because it was far too high is as far away as one that diverged.
+    away = {
+        line.lr for line in lines if verdicts[line.lr] == "diverged" or (line.is_paused and verdicts[line.lr] in HIGH)
+    }
+    flat = _values([line for line in lines if line.lr not in away] or lines)
     share = metric != "train_loss" and result.objective["direction"] == "maximize" and bool(len(flat))
     evaluated = any(evaluation.step for trial in result.judged for evaluation in trial.evaluations[-1:])
     axis = shared.measure(flat, share=share, logarithmic={"auto": None}.get(options.yscale, options.yscale == "log"))
