@@ -331,9 +331,8 @@ def _fitting(evidence: Sequence[str], letters: int) -> str:
 def _length(text: str, size: float, *, bold: bool = False) -> float:
     """Return how wide a text is, in points."""
     from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    from matplotlib.textpath import text_to_path
 
-    if not text:
-        return 0.0
     font = FontProperties(size=size, weight="bold" if bold else "normal")
-    return float(TextPath((0, 0), text, prop=font).get_extents().x1)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, False)
+    return float(width)
