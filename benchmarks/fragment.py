@@ -67,6 +67,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     ]
 
 
+def publish(lines: Iterable[str], out: Path | None) -> None:
+    """Print a page, and write it where ``out`` says so."""
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if out:
+        out.write_text(text, encoding="utf-8")
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Return p-values adjusted for their number (Holm 1979, Scand. J. Statist. 6), in the order given."""
     adjusted, largest = [0.0] * len(p), 0.0

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+import fragment
 from etude.analysis import Curve, analyse
+
+TIMES = ("seconds, median of 3", "least", "most")
 
 
 def million(folder: Path) -> Path:
@@ -64,6 +67,11 @@ def seconds(work: object, repeats: int = 3) -> list[float]:
     return sorted(took)
 
 
+def times(took: list[float]) -> list[str]:
+    """Write sorted times as the cells beneath `TIMES`."""
+    return [f"{seconds:.1f}" for seconds in (statistics.median(took), took[0], took[-1])]
+
+
 def main() -> None:
     """Time both and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,14 +97,9 @@ def main() -> None:
         "",
         "Made by `python benchmarks/judging.py`.",
         "",
-        "| what | seconds, median of 3 | least | most |",
-        "|---|---|---|---|",
+        *fragment.table(["what", *TIMES], [[what, *times(took)] for what, took in rows]),
     ]
-    lines += [f"| {what} | {statistics.median(t):.1f} | {t[0]:.1f} | {t[-1]:.1f} |" for what, t in rows]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
+    fragment.publish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ The study is trained first: gradient descent on the built-in bowl, 40 rates × 5
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import fragment
-from judging import seconds
+from judging import TIMES, seconds, times
 
 STUDY = ("--lrs", "1e-4..1.9/40", "--seeds", "5", "--epochs", "5000", "--evaluate-every", "100")
 
@@ -49,14 +48,9 @@ def main() -> None:
         "Made by `python benchmarks/report.py`: 40 rates × 5 seeds, 5,000 steps and 50 evaluations a trial; whole commands, with",
         "the start of Python.",
         "",
-        "| what | seconds, median of 3 | least | most | size |",
-        "|---|---|---|---|---|",
+        *fragment.table(["what", *TIMES, "size"], [[what, *times(took), size] for what, took, size in rows]),
     ]
-    lines += [f"| {what} | {statistics.median(t):.1f} | {t[0]:.1f} | {t[-1]:.1f} | {size} |" for what, t, size in rows]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
+    fragment.publish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,20 @@ def export(result: Result, to: str, folder: Path) -> list[Path]:
     return [folder / name for name in writers]
 
 
+def write_whole(path: Path, write: Callable[[Path], object], what: str) -> Path:
+    """Have ``write`` make a file under a temporary name, then rename it. Raises `DiskError`, which names ``what`` it is."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DiskError(f"{path}: {what} cannot be written: {error.strerror or error}") from None
+    return path
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import warnings
 
 import numpy as np
 import pytest
+from drawing import check_texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -92,19 +92,7 @@ def by_gid(ax, prefix):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_labels_do_not_touch_and_stay_on_the_page(name):
-    figure = drawn(name)
-    (ax,) = figure.axes
-    renderer = figure.canvas.get_renderer()
-    texts = [text for text in [*ax.texts, ax.xaxis.label, ax.yaxis.label] if text.get_text()]
-    texts.append(ax._left_title)
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    for (one, box), (other, other_box) in itertools.combinations(boxes, 2):
-        assert not box.overlaps(other_box), (one, other)
-    for text, box in boxes:
-        assert box.x0 >= 0, text
-        assert box.y0 >= 0, text
-        assert box.x1 <= figure.bbox.x1, text
-        assert box.y1 <= figure.bbox.y1, text
+    check_texts(drawn(name))
 
 
 @pytest.mark.parametrize("name", STUDIES)

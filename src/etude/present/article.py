@@ -88,7 +88,7 @@ def article(result: Result) -> Article:
         title=_title(result),
         lead=_lead(result, summary),
         facts=tuple(_facts(result)),
-        value_words=_value_words(result),
+        value_words=metric_words(result.objective["metric"]),
         readings=readings(result),
         expected=tuple(_expected(said["rates"])),
         rule=rule,
@@ -186,11 +186,8 @@ def _listed(said: Sequence[str]) -> str:
 
 def _lead(result: Result, summary: Sequence[str]) -> tuple[str, ...]:
     answer = result.recommendation
-    lines = list(words.unfinished(result)) + ([answer.reason] if answer.lr is not None else [])
-    lines += list(summary[:1])
-    if answer.lr is not None and answer.provisional and answer.provisional_reason:
-        lines.append(f"Provisional: {answer.provisional_reason}.")
-    return tuple(lines)
+    found = () if answer.lr is None else (answer.reason, *summary[:1], *words.provisional(result))
+    return (*words.unfinished(result), *found)
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
@@ -238,10 +235,6 @@ def _spaced(text: str) -> str:
     return re.sub(r"(?<=\d)%", "\u00a0%", text)
 
 
-def _value_words(result: Result) -> str:
-    return metric_words(result.objective["metric"])
-
-
 def _expected(rates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
     return [
         (rate_text(rate["lr"]), *words.expectation(part), part["outcome"])
@@ -254,10 +247,7 @@ def _expected(rates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, s
 def _limits(result: Result) -> list[str]:
     """Say plainly what the answer does not bear."""
     answer, said = result.recommendation, result.analysis
-    limits = list(words.unfinished(result))
-    if answer.provisional and answer.provisional_reason:
-        limits.append(f"Provisional: {answer.provisional_reason}.")
-    limits += words.chosen_on(result)
+    limits = [*words.unfinished(result), *words.provisional(result), *words.chosen_on(result)]
     if answer.edge is not None:
         end = "lowest" if answer.edge == "low" else "highest"
         limits.append(f"The best rate tried is the {end} one, so the best is not bracketed.")

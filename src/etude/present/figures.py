@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 
 from etude.comparison import Comparison
-from etude.errors import DiskError, SpecError, nearest
+from etude.errors import SpecError, nearest
+from etude.export import write_whole
 from etude.present import curves, overlay, ranging, response, schedule, stability, verdicts
 from etude.present.axes import USUAL, Look, Words
 from etude.result import Result
@@ -155,17 +155,10 @@ def _check_ending(path: Path) -> None:
 
 def _save(made: matplotlib.figure.Figure, path: Path) -> Path:
     kind = path.suffix.removeprefix(".").lower()
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(STYLE):
-            made.savefig(partial, format=kind, dpi=200, metadata=_METADATA[kind])
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise DiskError(f"{path}: the figure cannot be written: {error.strerror or error}") from None
-    return path
+    with matplotlib.rc_context(STYLE):
+        return write_whole(
+            path, lambda part: made.savefig(part, format=kind, dpi=200, metadata=_METADATA[kind]), "the figure"
+        )
 
 
 def _known(figure: str, result: Result, options: dict[str, Any]) -> Kind:

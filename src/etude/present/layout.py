@@ -35,39 +35,32 @@ class OnePass(LayoutEngine):
         panels = [ax for ax in fig.axes if ax.get_label() != BAR_LABEL]
         bar = next((ax for ax in fig.axes if ax.get_label() == BAR_LABEL), None)
         sides = [_beside(ax, renderer, points) for ax in panels]
-        bar_sides = (0.0, 0.0, 0.0, 0.0) if bar is None else _beside(bar, renderer, points)
+        _, bar_below, bar_right, _ = (0.0, 0.0, 0.0, 0.0) if bar is None else _beside(bar, renderer, points)
+        before, below, after, above = zip(*sides, strict=True)
+        gaps = BETWEEN * (len(panels) - 1) + 2 * PAD
+
+        def place(ax: Any, x: float, y: float, across: float, up: float) -> None:
+            ax.set_position((x / width, y / height, across / width, up / height))
+
         if self.is_column:
-            left, right = max(s[0] for s in sides), max(s[2] for s in sides)
-            foot = 0.0 if bar is None else BAR + BAR_GAP + bar_sides[1]
-            each = (height - sum(s[1] + s[3] for s in sides) - BETWEEN * (len(panels) - 1) - 2 * PAD - foot) / len(
-                panels
-            )
-            across, top = width - left - right - 2 * PAD, height - PAD
-            for ax, (_, below, _, above) in zip(panels, sides, strict=True):
-                top -= above + each
-                ax.set_position(
-                    (_share(PAD + left, width), _share(top, height), _share(across, width), _share(each, height))
-                )
-                top -= below + BETWEEN
+            foot = 0.0 if bar is None else BAR + BAR_GAP + bar_below
+            up = (height - sum(below) - sum(above) - gaps - foot) / len(panels)
+            x, across, y = PAD + max(before), width - max(before) - max(after) - 2 * PAD, height - PAD
+            for ax, under, over in zip(panels, below, above, strict=True):
+                y -= over + up
+                place(ax, x, y, across, up)
+                y -= under + BETWEEN
             if bar is not None:
-                bar.set_position((_share(PAD + left, width), _share(PAD + bar_sides[1], height), _share(across, width),
-                                  _share(BAR, height)))  # fmt: skip
+                place(bar, x, PAD + bar_below, across, BAR)
             return
-        below, above = max(s[1] for s in sides), max(s[3] for s in sides)
-        edge = 0.0 if bar is None else BAR + BAR_GAP + bar_sides[2]
-        each = (width - sum(s[0] + s[2] for s in sides) - BETWEEN * (len(panels) - 1) - 2 * PAD - edge) / len(panels)
-        up, x = height - below - above - 2 * PAD, PAD
-        for ax, (before, _, after, _) in zip(panels, sides, strict=True):
-            x += before
-            ax.set_position((_share(x, width), _share(PAD + below, height), _share(each, width), _share(up, height)))
-            x += each + after + BETWEEN
+        edge = 0.0 if bar is None else BAR + BAR_GAP + bar_right
+        across = (width - sum(before) - sum(after) - gaps - edge) / len(panels)
+        x, y, up = PAD, PAD + max(below), height - max(below) - max(above) - 2 * PAD
+        for ax, left, right in zip(panels, before, after, strict=True):
+            place(ax, x + left, y, across, up)
+            x += left + across + right + BETWEEN
         if bar is not None:
-            at = width - PAD - bar_sides[2] - BAR
-            bar.set_position((_share(at, width), _share(PAD + below, height), _share(BAR, width), _share(up, height)))
-
-
-def _share(points: float, of: float) -> float:
-    return points / of
+            place(bar, width - PAD - bar_right - BAR, y, BAR, up)
 
 
 def _beside(ax: Any, renderer: Any, points: float) -> tuple[float, float, float, float]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from etude.errors import DiskError, SpecError, nearest
+from etude.errors import SpecError, nearest
+from etude.export import write_whole
 from etude.present import article, figures, page
 from etude.present.axes import Look, Words
 from etude.result import Result
 
-FORMATS = {"html": ".html", "md": ".md"}
+FORMATS = ("html", "md")
 NAME = "report"
 
 
@@ -36,21 +36,12 @@ def write(result: Result, path: str | Path | None = None, format: str = "html") 
     if path is None:
         if result.directory is None:
             raise SpecError("report: these curves have no run directory; say where to write the report")
-        path = result.directory / f"{NAME}{FORMATS[format]}"
+        path = result.directory / f"{NAME}.{format}"
     path = Path(path)
     if path.is_dir():
         raise SpecError(f"report: expected a file to write, got the folder {path}")
     text = page.render(result) if format == "html" else _markdown(result, path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise DiskError(f"{path}: the report cannot be written: {error.strerror or error}") from None
-    return path
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), "the report")
 
 
 def _markdown(result: Result, path: Path) -> str:

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from etude.present import palette
 from etude.present.figures import STYLE
+from etude.present.layout import BAR_LABEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,7 +167,7 @@ def _panels(figure: Figure) -> list[Any]:
     """Return the axes that show data: not a colour bar's, nor one that only holds others."""
     panels = []
     for ax in figure.axes:
-        if ax.get_label() != "<colorbar>":
+        if ax.get_label() != BAR_LABEL:
             panels += ax.child_axes or [ax]
     return panels
 

@@ -51,9 +51,7 @@ def print_result(console: Console, result: Result) -> None:
         say(f"Margin: {result.analysis['margin_text']} counts as equal ({result.analysis['margin_source']}).")
     for line in result.analysis.get("summary", ()):
         say(line)
-    if answer.provisional and answer.provisional_reason:
-        say(f"Provisional: {answer.provisional_reason}.")
-    for line in (*words.chosen_on(result), *words.tested(result), *words.failed(result)):
+    for line in (*words.provisional(result), *words.chosen_on(result), *words.tested(result), *words.failed(result)):
         say(line)
     if result.search is not None:
         for line in words.search_lines(result.search):

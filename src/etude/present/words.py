@@ -82,6 +82,12 @@ def study_objective(result: Result) -> str:
     )
 
 
+def provisional(result: Result) -> list[str]:
+    """Say why the answer is provisional, where it is."""
+    answer = result.recommendation
+    return [f"Provisional: {answer.provisional_reason}."] if answer.provisional and answer.provisional_reason else []
+
+
 def chosen_on(result: Result) -> list[str]:
     """Say that the rates were chosen on test data, where that is so."""
     if not result.chosen_on_test_set:
