@@ -1,6 +1,7 @@
 """A result's records as data frames. Columns have their types also where there are no rows.
 
-``horizon`` is a column of `evaluations` and `steps` only where trials of one rate and seed differ by it.
+``horizon`` is a column of `evaluations` and `steps` only where trials of one rate and seed differ by it. pandas is imported when
+a frame is made.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from etude.store import StoredTrial
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from etude.result import Result
 
 Array = NDArray[Any]
@@ -27,7 +29,7 @@ def trials(result: Result) -> pd.DataFrame:
     judged = {trial.id for trial in result.judged}
     said = {(one["lr"], one["seed"]): one for one in result.analysis["trials"]}
     read = [said.get((trial.lr, trial.seed)) if trial.id in judged else None for trial in all_trials]
-    return pd.DataFrame(
+    return _frame(
         {
             "lr": _typed([t.lr for t in all_trials], "float64"),
             "seed": _typed([t.seed for t in all_trials], "int64"),
@@ -45,6 +47,11 @@ def trials(result: Result) -> pd.DataFrame:
 
 def evaluations(result: Result) -> pd.DataFrame:
     """Return a row an evaluation, and where a trial diverged between two one more, without numbers, at that step."""
+    return _frame(evaluation_columns(result))
+
+
+def evaluation_columns(result: Result) -> dict[str, Array]:
+    """Return the columns of `evaluations`, each (rows,)."""
     all_trials = result.stored.trials
     parts = [result.columns(trial) for trial in all_trials]
     extra = [
@@ -71,10 +78,9 @@ def evaluations(result: Result) -> pd.DataFrame:
     made["train_loss"] = column(lambda i: (parts[i].train_loss, math.nan), "float64")
     made |= {name: numbers([part.metrics for part in parts], name) for name in names}
     made |= {f"{name}_se": numbers([part.errors for part in parts], name) for name in with_error}
-    frame = pd.DataFrame(made)
     if result.unit != "epoch":
-        frame["epoch"] = math.nan
-    return frame if result.unit else frame.drop(columns=["step", "epoch"])
+        made["epoch"] = np.full(len(made["epoch"]), math.nan)
+    return made if result.unit else {name: values for name, values in made.items() if name not in ("step", "epoch")}
 
 
 def steps(result: Result) -> pd.DataFrame:
@@ -90,7 +96,7 @@ def steps(result: Result) -> pd.DataFrame:
             for trial, count in zip(with_history, counts, strict=True)
         ]
         made[name] = np.concatenate([np.empty(0, "float32"), *parts]).astype("float32")
-    return pd.DataFrame(made)
+    return _frame(made)
 
 
 def rates(result: Result) -> pd.DataFrame:
@@ -104,7 +110,7 @@ def rates(result: Result) -> pd.DataFrame:
     }
     for name, dtype in _evidence(said).items():
         made[name] = _typed([rate["evidence"].get(name) for rate in said], dtype)
-    return pd.DataFrame(made)
+    return _frame(made)
 
 
 def _evidence(said: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -126,16 +132,21 @@ def _fields(cls: Any) -> tuple[Any, ...]:
     return dataclasses.fields(cls)
 
 
+def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(dict(columns))
+
+
 def _typed(values: Sequence[Any], dtype: str) -> pd.Series:
+    import pandas as pd
+
     if dtype == "str":  # a missing text stays missing, also where pandas would write 'None'
         made = pd.Series(list(values), dtype=object)
-        return made if not _has_str() else made.astype("str")
+        return (
+            made.astype("str") if int(pd.__version__.split(".")[0]) >= 3 else made
+        )  # 3 has a type of its own for text
     return pd.Series([math.nan if value is None and dtype == "float64" else value for value in values], dtype=dtype)
-
-
-def _has_str() -> bool:
-    """Whether this pandas has a type of its own for text (3 or later)."""
-    return int(pd.__version__.split(".")[0]) >= 3
 
 
 def _keys(of: Sequence[StoredTrial], counts: Sequence[int]) -> dict[str, Array]:

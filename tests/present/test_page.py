@@ -152,7 +152,7 @@ def test_the_values_read_are_those_of_the_store(open_page, written, result):
 
 def test_pointing_at_a_dot_reads_its_value(open_page, written, result):
     page = at(open_page, written)
-    dot = plot(page, "rates").locator(".seed[data-lr='1e-2'][data-seed='1'] use")
+    dot = plot(page, "rates").locator(".seeds[data-lr='1e-2'] use[data-seed='1']")
     box = dot.bounding_box()
     page.locator("#chips label", has_text="1e-2").click()
     plot(page, "rates").scroll_into_view_if_needed()
@@ -173,7 +173,7 @@ def test_the_scripts_places_are_those_of_the_drawing(open_page, written):
             page.keyboard.press("ArrowRight")
         lr, seed = page.locator(".tip").inner_text().splitlines()[0].removeprefix("rate ").split(", seed ")
         ring = plot(page, "rates").locator(".cursor")
-        dot = plot(page, "rates").locator(f".seed[data-lr='{format_rate(float(lr))}'][data-seed='{seed}'] use")
+        dot = plot(page, "rates").locator(f".seeds[data-lr='{format_rate(float(lr))}'] use[data-seed='{seed}']")
         for mine, drawn in (("cx", "x"), ("cy", "y")):
             assert float(ring.get_attribute(mine)) == pytest.approx(float(dot.get_attribute(drawn)), abs=0.05)
 
@@ -182,7 +182,7 @@ def test_the_slider_replays_training(open_page, written, result):
     page = at(open_page, written)
     slider = page.locator("#time")
     assert page.locator("#now").inner_text() == "2 of 2"
-    dot = plot(page, "rates").locator(".seed[data-lr='1e-2'][data-seed='0'] use")
+    dot = plot(page, "rates").locator(".seeds[data-lr='1e-2'] use[data-seed='0']")
     ended = float(dot.get_attribute("y"))
     slider.focus()
     page.keyboard.press("ArrowLeft")

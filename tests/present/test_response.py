@@ -98,7 +98,7 @@ def test_labels_do_not_touch_and_stay_on_the_page(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_dot_is_left_out_and_none_lies_outside_the_frame(name):
     (ax,) = drawn(name).axes
-    shown = [v for line in by_gid(ax, "seed:") for v in line.get_ydata()]
+    shown = [v for line in by_gid(ax, "seeds:") for v in line.get_ydata()]
     learned = [t["score"] for t in STUDIES[name].analysis["trials"] if t["dynamics"] == "smooth"]
     assert sorted(shown) == sorted(learned)
     low, high = ax.get_ylim()

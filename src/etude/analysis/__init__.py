@@ -4,7 +4,22 @@
 → recommendation; `reading` puts the evidence into sentences.
 """
 
-from etude.analysis.analyse import VERSION, analyse
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from etude.analysis.values import Analysis, Curve, NextRun, RateReading, Recommendation, TrialReading
 
+if TYPE_CHECKING:
+    from etude.analysis.analysing import VERSION, analyse
+
 __all__ = ["VERSION", "Analysis", "Curve", "NextRun", "RateReading", "Recommendation", "TrialReading", "analyse"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the work itself, and with it SciPy, when it is asked for: a stored answer is shown without."""
+    if name not in ("VERSION", "analyse"):
+        raise AttributeError(f"module 'etude.analysis' has no attribute {name!r}")
+    from etude.analysis import analysing
+
+    return getattr(analysing, name)

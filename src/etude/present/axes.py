@@ -76,9 +76,9 @@ def once(collect: Callable[..., Collected]) -> Callable[..., Collected]:
     return collected
 
 
-def mark(kind: str, lr: float | None = None, seed: int | None = None) -> str:
-    """Name a part of a figure by what it is, and whose: ``line:1e-3``, ``seed:1e-3:0``. An SVG file has it as an id."""
-    return ":".join([kind, *([] if lr is None else [format_rate(lr)]), *([] if seed is None else [str(seed)])])
+def mark(kind: str, lr: float | None = None, seeds: Sequence[int] = ()) -> str:
+    """Name a part of a figure by what it is, and whose: ``line:1e-3``, ``seeds:1e-3:0:1``. An SVG file has it as an id."""
+    return ":".join([kind, *([] if lr is None else [format_rate(lr)]), *map(str, seeds)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def draw_frame(ax: Axes) -> None:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        ax.spines[side].set_color(palette.QUIET)
+        ax.spines[side].set(color=palette.QUIET, in_layout=False)  # it lies where the axes end: nothing to measure
     ax.tick_params(colors=palette.INK, labelsize=9, which="both", width=0.8)
     ax.grid(axis="y", color=palette.GRID, lw=0.8)
     ax.set_axisbelow(True)

@@ -6,9 +6,11 @@ The file holds all it shows and asks for nothing from elsewhere; its content sec
 from __future__ import annotations
 
 import base64
+import csv
 import functools
 import gzip
 import hashlib
+import io
 import json
 import math
 import re
@@ -21,7 +23,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
+from etude.frames import evaluation_columns
 from etude.notation import format_rate, rate_text
 from etude.present import article as articles
 from etude.present import curves, figures, stability, svg
@@ -293,15 +297,23 @@ def _json(data: dict[str, Any]) -> str:
 
 
 def _table(result: Result) -> Table:
-    frame = result.evaluations
-    text = frame.to_csv(index=False, lineterminator="\n").encode()
+    columns = evaluation_columns(result)
+    rows = list(zip(*(_cells(values) for values in columns.values()), strict=True))
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([tuple(columns), *rows])
+    text = written.getvalue().encode()
     name, kind, media = "evaluations.csv", "CSV", "text/csv"
     if len(text) > MOST_CSV:  # `etude judge` and pandas read it packed
         text, name, kind, media = gzip.compress(text, mtime=0), f"{name}.gz", "CSV, gzipped", "application/gzip"
     return Table(
         name=name,
         href=f"data:{media};base64,{base64.b64encode(text).decode()}",
-        rows=f"{len(frame):,}",
+        rows=f"{len(rows):,}",
         kind=kind,
         size=f"{max(1, round(len(text) / 1000))} kB",
     )
+
+
+def _cells(values: NDArray[Any]) -> list[Any]:
+    """Return what a CSV has of a column; what there is not is left empty."""
+    return ["" if value != value else value for value in values.tolist()]  # NaN alone differs from itself

@@ -295,11 +295,10 @@ def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
         if data.curve is None and point.error > 0:
             ends = [point.mean - point.error, point.mean + point.error]
             ax.plot([point.lr] * 2, ends, color=colour, lw=1.2, zorder=4, gid=shared.mark("error", point.lr))
-        for seed, score in zip(point.seeds, point.scores, strict=True):
-            ax.plot(
-                [point.lr], [score], "o", color=colour, ms=4 if crowded else 5.5, mew=0, zorder=5,
-                alpha=0.6 if len(point.scores) > 1 else 1.0, gid=shared.mark("seed", point.lr, seed),
-            )  # fmt: skip
+        ax.plot(
+            [point.lr] * len(point.scores), point.scores, "o", color=colour, ms=4 if crowded else 5.5, mew=0, zorder=5,
+            alpha=0.6 if len(point.scores) > 1 else 1.0, gid=shared.mark("seeds", point.lr, point.seeds),
+        )  # fmt: skip
         if len(point.scores) > 1:
             ax.plot(
                 [point.lr], [point.mean], "_", color=palette.INK if chosen else colour, ms=8 if crowded else 15,

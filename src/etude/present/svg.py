@@ -112,6 +112,9 @@ def _clean(root: ElementTree.Element, prefix: str, theme: Theme) -> None:
     used |= {e.attrib[LINK][1:] for e in root.iter() if LINK in e.attrib}
     short = {name: f"{prefix}{i}" for i, name in enumerate(sorted(used))}
     for element in root.iter():
+        if element.get("id", "").startswith("seeds:"):
+            for dot, seed in zip(element.iter(f"{SVG}use"), element.get("id", "").split(":")[2:], strict=True):
+                dot.set("data-seed", seed)
         made: dict[str, str] = {}
         for name, value in element.attrib.items():
             if name == "id":
@@ -146,7 +149,7 @@ def _whose(gid: str) -> dict[str, str]:
         return {"class": "panel", "data-panel": str(int(kind.removeprefix("axes_")) - 1)}
     if "_" in kind or kind == "matplotlib.axis":  # names that Matplotlib gives itself
         return {}
-    return {"class": kind, **dict(zip(("data-lr", "data-seed"), whose, strict=False))}
+    return {"class": kind, **({"data-lr": whose[0]} if whose else {})}
 
 
 def _style(style: str, of_text: bool, theme: Theme) -> str:

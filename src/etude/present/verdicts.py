@@ -179,6 +179,8 @@ def draw_verdicts(ax: Axes, data: VerdictsFigure, look: shared.Look = shared.USU
     """Draw a row a rate, lowest first: rate and word at the left, the gap on the common axis, the evidence."""
     colours = palette.colours([s.lr for s in data.strips]) if data.strips else {}
     limits = _frame(ax, data, look)
+    fitting = [_length(_fitting(s.evidence, LETTERS), 9) for s in data.strips]
+    widest = int(np.argmax(fitting)) if fitting else 0
     if data.delta and any(s.gap is not None for s in data.strips):
         ax.axvspan(0, data.delta, color=palette.QUIET, alpha=0.13, lw=0, zorder=0)
         ax.axvline(data.delta, color=palette.QUIET, lw=0.8, ls=(0, (4, 3)), zorder=1)
@@ -186,7 +188,7 @@ def draw_verdicts(ax: Axes, data: VerdictsFigure, look: shared.Look = shared.USU
         ax.axvline(0, color=palette.QUIET, lw=0.8, zorder=1)
     for row, strip in enumerate(data.strips):
         _row(ax, row, strip, colours[strip.lr], data.best, limits)
-        _texts(ax, row, strip, colours[strip.lr], data, look)
+        _texts(ax, row, strip, colours[strip.lr], data, look, is_measured=row in (0, widest))
     if look.heading:
         shared.draw_heading(ax, data.title, data.note, 10.0, _page(ax) - 40.0, left=_left(data, look)[0])
 
@@ -273,8 +275,13 @@ def _row(ax: Axes, row: int, strip: Strip, colour: str, best: float | None, limi
         ax.plot([value], [row], "o", color=colour, ms=6, mew=0, zorder=4, gid=shared.mark("gap", strip.lr))
 
 
-def _texts(ax: Axes, row: int, strip: Strip, colour: str, data: VerdictsFigure, look: shared.Look) -> None:
-    """Write rate and word left of the axis, and the evidence right of it; on a narrow page below rate and word."""
+def _texts(
+    ax: Axes, row: int, strip: Strip, colour: str, data: VerdictsFigure, look: shared.Look, *, is_measured: bool
+) -> None:
+    """Write rate and word left of the axis, and the evidence right of it; on a narrow page below rate and word.
+
+    Where all begin at one place, the layout need measure the longest only (``is_measured``), not some hundred.
+    """
     rate_at, word_at = _left(data, look)
     chosen = strip.lr == data.best
     lift = 7.0 if look.narrow and strip.evidence else 0.0
@@ -282,7 +289,7 @@ def _texts(ax: Axes, row: int, strip: Strip, colour: str, data: VerdictsFigure, 
     def write(text: str, x: float, at: float, y: float, kind: str, **style: Any) -> None:
         ax.annotate(
             text, xy=(x, row), xycoords=ax.get_yaxis_transform(), xytext=(at, y), textcoords="offset points",
-            va="center", annotation_clip=False, gid=shared.mark(kind, strip.lr), **style,
+            va="center", annotation_clip=False, gid=shared.mark(kind, strip.lr), in_layout=is_measured, **style,
         )  # fmt: skip
 
     ink = palette.INK if chosen else palette.for_text(colour)

@@ -135,15 +135,15 @@
   };
   function dots(plot, replaying) {
     const place = plot.places[0], sums = new Map();
-    for (const part of all(".seed", plot.svg)) {
-      const use = part.querySelector("use"), rate = index.get(part.dataset.lr);
-      const trial = data.trials.find((one) => one.rate === rate && String(one.seed) === part.dataset.seed);
+    for (const use of all(".seeds use", plot.svg)) {
+      const name = use.closest(".seeds").dataset.lr, rate = index.get(name);
+      const trial = data.trials.find((one) => one.rate === rate && String(one.seed) === use.dataset.seed);
       use.dataset.y ??= use.getAttribute("y");
       const value = replaying && trial ? reached(trial, "metric") : null;
-      part.classList.toggle("unheard", replaying && value === null);
+      use.classList.toggle("unheard", replaying && value === null);
       const y = value === null ? Number(use.dataset.y) : inside(toY(place, value), place.box[1], place.box[3]);
       use.setAttribute("y", y);
-      if (value !== null) sums.set(part.dataset.lr, [...(sums.get(part.dataset.lr) ?? []), value]);
+      if (value !== null) sums.set(name, [...(sums.get(name) ?? []), value]);
     }
     for (const part of all(".mean", plot.svg)) {
       const use = part.querySelector("use"), values = sums.get(part.dataset.lr);
