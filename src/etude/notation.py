@@ -1,6 +1,10 @@
-"""How learning rates and times are written, everywhere."""
+"""How learning rates, numbers and times are written, everywhere."""
 
 from __future__ import annotations
+
+import math
+
+PLAIN = (1e-5, 1e6)  # numbers from one to the other are written without a power of ten
 
 
 def format_rate(lr: float) -> str:
@@ -18,6 +22,34 @@ def format_rate(lr: float) -> str:
 def rate_text(lr: float) -> str:
     """Write a rate for reading, three digits of it: ``2.51e-4`` where somebody's grid has 2.5118864315e-4."""
     return format_rate(float(f"{lr:.3g}"))
+
+
+def significant(value: float, digits: int) -> str:
+    """Write a number to so many significant digits, zeros at the end too: ``0.0421``, ``1.50``, ``190``, ``3.2e-7``; or ``inf``."""
+    text = f"{value:.{digits - 1}e}"
+    if PLAIN[0] <= abs(float(text)) < PLAIN[1]:
+        return to_place(float(text), int(text.partition("e")[2]) - digits + 1)
+    mantissa, _, exponent = text.partition("e")
+    return mantissa if not value or not math.isfinite(value) else f"{mantissa}e{int(exponent)}"
+
+
+def with_error(value: float, error: float) -> tuple[str, str]:
+    """Write a number and its error, both to the second digit of the error: ``1.500`` and ``0.016``.
+
+    A value with an error of less than a millionth of it, or that needs a power of ten, is written with its own digits.
+    """
+    told = float(f"{error:.1e}")
+    plain = PLAIN[0] <= told < PLAIN[1] and abs(value) < PLAIN[1] and told >= 1e-6 * abs(value)
+    if not plain:
+        return significant(value, 3), significant(error, 2)
+    place = math.floor(math.log10(told) + 1e-9) - 1
+    return to_place(value, place), to_place(told, place)
+
+
+def to_place(value: float, place: int) -> str:
+    """Write a number rounded to a power of ten, no further digits: ``190`` to the place 1, ``0.10`` to -2."""
+    text = f"{round(value, -place):.{max(0, -place)}f}"
+    return text.removeprefix("-") if not float(text) else text
 
 
 def time_text(time: float, unit: str) -> str:

@@ -106,7 +106,7 @@ def test_a_gap_beyond_all_others_is_an_arrow_with_its_number(made):
     far = dataclasses.replace(data.strips[0], gap=1e30)
     ax = Figure().subplots()
     verdicts.draw_verdicts(ax, dataclasses.replace(data, strips=(far, *data.strips[1:])))
-    assert "1e+30" in [text.get_text() for text in ax.texts]
+    assert "1.0e30" in [text.get_text() for text in ax.texts]
     assert ax.get_xlim()[1] < 1e5
     assert [line.get_marker() for line in ax.lines if line.get_gid() == "gap:1e-4"] == [">"]
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from etude.notation import significant, with_error
+
 SHARES = ("acc", "f1", "auc", "precision", "recall", "iou", "dice", "top1", "top5")  # read as percentages in 0 to 100
 
 
@@ -58,7 +60,7 @@ class Scale:
         if not np.isfinite(value):
             return "not finite"
         if self.kind != "share":
-            return f"{value:.3g}"
+            return significant(value, 3)
         share = 100 * value / self.top
         return f"{share:.{2 if 0 < 100 - share < 0.95 else 1}f} %"
 
@@ -67,13 +69,14 @@ class Scale:
         said = self.text(value)
         if not (np.isfinite(error) and error > 0 and np.isfinite(value)):
             return said
-        bare, unit = said.removesuffix(" %"), " %" if said.endswith(" %") else ""
-        return f"{bare} ± {self.gap_text(error).removesuffix(' points')}{unit}"
+        if self.kind != "share":
+            return " ± ".join(with_error(float(value), float(error)))
+        return f"{said.removesuffix(' %')} ± {self.gap_text(error).removesuffix(' points')} %"
 
     def gap_text(self, gap: float) -> str:
         """Write a difference: ``1.6 points`` or ``0.0032``."""
         if self.kind != "share":
-            return f"{gap:.2g}"
+            return significant(gap, 2)
         points = 100 * gap / self.top
         return f"{points:.{2 if abs(points) < 0.095 else 1}f} points"
 

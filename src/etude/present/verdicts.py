@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
-from etude.notation import rate_text, time_text
+from etude.notation import rate_text, significant, time_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -164,7 +164,7 @@ def words(result: Result) -> shared.Words:
     data = verdicts_figure(result)
     of_rate = []
     for s in data.strips:
-        gap = "" if s.gap is None or s.lr == data.best else f", {s.gap:.2g} {data.unit} behind"
+        gap = "" if s.gap is None or s.lr == data.best else f", {significant(s.gap, 2)} {data.unit} behind"
         of_rate.append(f"{rate_text(s.lr)}: {s.word}{gap}{' (recommended)' if s.lr == data.best else ''}")
     said = f"{shared.some(of_rate, 40)}." if of_rate else "No rate has been tried."
     return shared.Words(title=data.title, note=data.note, alt=f"{data.title}, by learning rate. {said}")
@@ -257,7 +257,7 @@ def _row(ax: Axes, row: int, strip: Strip, colour: str, best: float | None, limi
         arrow: dict[str, Any] = {"transform": place, "clip_on": False, "ms": 6.5, "mew": 0}
         ax.plot([side], [row], ">" if side else "<", color=colour, gid=shared.mark("gap", strip.lr), **arrow)
         ax.annotate(
-            f"{value:.2g}", xy=(side, row), xycoords=ax.get_yaxis_transform(), xytext=(-14 if side else 14, 0),
+            significant(value, 2), xy=(side, row), xycoords=ax.get_yaxis_transform(), xytext=(-14 if side else 14, 0),
             textcoords="offset points", ha="right" if side else "left", va="center", fontsize=8.5, color=palette.INK,
         )  # fmt: skip
         return
