@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+import etude
 from etude import baselines
 from etude.analysis.compare import Run, compare
 from etude.baselines import METHODS
+from etude.errors import SpecError
 from etude.result import Result
 from etude.spec.recipe import Recipe
 
@@ -70,6 +72,27 @@ def test_a_search_with_baselines_says_what_tuning_bought_and_stays_the_latest_ru
     again = etude_command(*FIND, "--baselines")
     assert "Prodigy and schedule-free AdamW are trained already." in again.out
     assert again.out.count("is complete: nothing is left to train.") == 2
+
+
+def test_python_has_baselines_too(tmp_path):
+    seen = []
+    recipe = Recipe(optimizer="sgd", batch_size=10)
+    study = etude.Study(task="quadratic", seeds=1, epochs=60, recipe=recipe)
+    result = study.find(tmp_path / "bowl", trials=4, baselines=True, executor="inline", on_event=seen.append)
+    found = baselines.read(result)
+    assert [(one.name, one.n_seeds) for one in found] == [("Prodigy", 3), ("schedule-free AdamW", 3)]
+    report = result.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(one.sentence.partition(",")[0] in report for one in found)
+    assert sum(type(event).__name__ == "Estimated" for event in seen) == 1
+    again = study.find(tmp_path / "bowl", trials=4, baselines=True, executor="inline")
+    assert [one.estimate for one in baselines.read(again)] == [one.estimate for one in found]
+
+
+def test_a_missing_package_is_told_to_python_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(SpecError, match="Prodigy comes from prodigyopt, which is not installed"):
+        etude.Study(task="quadratic", epochs=60).find(tmp_path / "bowl", trials=4, baselines=True)
+    assert not (tmp_path / "bowl").exists()
 
 
 def test_a_missing_package_is_told_before_anything_is_trained(etude_command, tmp_path, monkeypatch):

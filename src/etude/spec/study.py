@@ -332,6 +332,7 @@ class Study:
         lrs: object = None,
         seeds: object = None,
         searcher: str | None = None,
+        baselines: bool = False,
         executor: str = "auto",
         workers: int | None = None,
         device: str = "auto",
@@ -343,9 +344,11 @@ class Study:
         grid of 13 rates × 3 seeds) says what all calls together may spend; if none is said, what the directory's search has,
         else a quarter of the grid. ``lrs`` is a range, ``"1e-5..1"``; if not said the one that the optimizer is known for.
         ``seeds`` are those that may be used; if not said the study's, and further ones up to ten. The study's own rates are
-        not looked at. A notebook shows a live table, or ``on_event`` is called, as for `run`.
+        not looked at. With ``baselines``, Prodigy and schedule-free AdamW are trained beside, at a cost of their own, so that the
+        result can say what tuning bought. A notebook shows a live table, or ``on_event`` is called, as for `run`.
 
-        Raises `SpecError` for a budget that cannot be or buys less than two trials, and what `run` raises.
+        Raises `SpecError` for a budget that cannot be or buys less than two trials and for a baseline whose package is missing,
+        and what `run` raises.
         """
         from etude.spec.budget import parse_budget
 
@@ -353,6 +356,7 @@ class Study:
         parsed = None if asked == (None, None, None) else parse_budget(*asked)
         if self.task is None:
             self.make_task()  # says so, before torch is imported
+        from etude import baselines as beside
         from etude import finding
         from etude.present import notebook
         from etude.spec import script
@@ -361,12 +365,20 @@ class Study:
             raise SpecError(
                 'study.find: it is called while etude reads the file; put it under if __name__ == "__main__":'
             )
-        with script.importable(self.source), notebook.listening(on_event) as listen:
-            found = finding.find(
-                self, directory, budget=parsed, lrs=lrs, seeds=seeds, searcher=searcher, executor=executor,
-                workers=workers, device=device, on_event=listen,
-            )  # fmt: skip
-        assert found is not None  # only a dry run gives none
+        place = self.place(directory)
+        how: dict[str, Any] = {"executor": executor, "workers": workers, "device": device}
+        with script.importable(self.source):
+            if baselines:
+                beside.check(self, place)
+            with notebook.listening(on_event) as listen:
+                found = finding.find(
+                    self, place, budget=parsed, lrs=lrs, seeds=seeds, searcher=searcher, on_event=listen, **how
+                )
+            assert found is not None  # only a dry run gives none
+            for method in beside.METHODS if baselines else ():
+                assert found.search is not None
+                with notebook.listening(on_event) as listen:
+                    beside.train(method, self, place, found.search.search.seeds, on_event=listen, **how)
         return found
 
     def missing(self, directory: str | Path | None = None, *, steps_per_epoch: int = 1) -> Iterator[LiveTrial]:
