@@ -41,6 +41,7 @@ import etude.search
 import fragment
 import live
 import replay
+from asha import Asha
 from etude.search import Searcher
 from etude.search.adaptive import Adaptive
 from etude.search.grid import Full
@@ -69,7 +70,10 @@ SEARCHERS: dict[str, Make] = {
     "halving": lambda low, high, _: Halving(low=low, high=high),
     "tpe-median": lambda low, high, seed: Optuna(low=low, high=high, pruner="median", seed=seed),
     "tpe-hyperband": lambda low, high, seed: Optuna(low=low, high=high, pruner="hyperband", seed=seed),
+    "asha": lambda low, high, seed: Asha(low=low, high=high, seed=seed),
 }
+
+SLOW = ("tpe-median", "tpe-hyperband", "asha")
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,13 @@ def of_truths() -> list[Sweep]:
 
 
 def play_all(sweeps: Sequence[Sweep], names: Sequence[str], repetitions: int, workers: int) -> list[Played]:
-    """Play every searcher on every sweep; Optuna's, which take seconds, a tenth as often. What was played is kept in the cache."""
+    """Play every searcher on every sweep; Optuna's and Ray's, which take seconds, a tenth as often. What was played is kept."""
     found: list[Played] = []
     folder = fragment.cache() / "plays" / source_digest()
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as pool:
         for sweep, name in itertools.product(sweeps, names):
-            times = max(2, repetitions // 10) if name.startswith("tpe") else repetitions
+            times = max(2, repetitions // 10) if name in SLOW else repetitions
             kept = folder / f"{sweep.name}-{sweep.metric}-{len(sweep.lrs)}x{len(sweep.seeds)}-{name}-{times}.pickle"
             if not kept.is_file():
                 assert sweep.margin > 0  # computed here, once, and taken along

@@ -201,7 +201,7 @@ def stated(sweep: Sweep, results: Mapping[Trial, Standing]) -> tuple[float, floa
     return None if made is None else made.describe(sweep.scale, None).optimum_interval
 
 
-def play(sweep: Sweep, searcher: Searcher, budget: float, most: int = 200) -> Iterator[Play]:
+def play(sweep: Sweep, searcher: Searcher, budget: float, most: int = 1_000) -> Iterator[Play]:
     """Play a search with ``budget`` full trials, one request after another."""
     study, horizon = sweep.study(), float(sweep.epochs[-1])
     game = Play(sweep, {})
