@@ -2,7 +2,8 @@
 
 For each truth (`truths.py`), three times each, with other weights and batches: torch-lr-finder and Lightning's ``lr_find``, as
 in `peers`; fastai's rules on etude's own range test, since fastai does not install beside this torch; and ``study.find`` with
-its usual range and a budget of 15 % of a full grid, with seeds that the truth was not trained with.
+its usual range and a budget of 15 % of a full grid, with seeds that the truth was not trained with; then the same search goes
+on to 25 %.
 
 *Regret* is how much worse the suggested rate ends than the best, read off the dense grid of the truth: means over its seeds,
 interpolated over log η between the two rates beside it; a rate beyond the grid or beside one that diverged counts as the
@@ -39,7 +40,10 @@ from peers import PEERS, suggest
 from replay import Sweep
 from truths import FOLDER, RECIPES, TRUTHS, Truth, columns
 
-COST = 0.15  # of a full grid: the budget of `find`
+COSTS = {
+    "find, 15 %": 0.15,
+    "find, 25 %": 0.25,
+}  # budgets, of a full grid; the larger goes on where the smaller stopped
 CHECKS = FOLDER / "checks"
 FASTAI = ("fastai valley", "fastai slide", "fastai minimum/10", "fastai steep")
 TABLE = fragment.ROOT / "docs" / "benchmarks" / "live.csv"
@@ -92,13 +96,13 @@ def run(names: Sequence[str], path: Path = TABLE) -> None:
     for name, truth, optimizer in truths(names):
         study = truth.study(optimizer)
         task = study.make_task()
-        for by, repetition in itertools.product((*PEERS, "fastai", "find"), range(REPETITIONS)):
+        for by, repetition in itertools.product((*PEERS, "fastai", *COSTS), range(REPETITIONS)):
             if {(name, one, repetition) for one in (FASTAI if by == "fastai" else (by,))} <= done:
                 continue
             if by == "fastai":
                 runs += fastai(name, study, repetition)
-            elif by == "find":
-                runs.append(find(name, study, repetition))
+            elif by in COSTS:
+                runs.append(find(name, study, repetition, by))
             else:
                 made = suggest(by, study, task, repetition)
                 runs.append(Run(name, by, repetition, made.lr, made.steps))
@@ -114,13 +118,13 @@ def fastai(name: str, study: etude.Study, repetition: int) -> list[Run]:
     return [Run(name, by, repetition, picks[by] or math.nan, made.steps) for by in FASTAI]
 
 
-def find(name: str, study: etude.Study, repetition: int) -> Run:
+def find(name: str, study: etude.Study, repetition: int, by: str) -> Run:
     """Search, with seeds of its own; the run directory is kept in the cache, so that it goes on where it stopped."""
     seeds = range(100 + 10 * repetition, 110 + 10 * repetition)
-    result = study.find(fragment.cache() / "live" / f"{name}-{repetition}", cost=COST, seeds=seeds)
+    result = study.find(fragment.cache() / "live" / f"{name}-{repetition}", cost=COSTS[by], seeds=seeds)
     assert result.search is not None
     lr = result.recommendation.lr
-    return Run(name, "find", repetition, math.nan if lr is None else lr, result.search.steps)
+    return Run(name, by, repetition, math.nan if lr is None else lr, result.search.steps)
 
 
 def check(names: Sequence[str]) -> None:
