@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-PLAIN = (1e-5, 1e6)  # numbers from one to the other are written without a power of ten
+PLAIN = (1e-4, 1e6)  # numbers from one to the other are written without a power of ten
 
 
 def format_rate(lr: float) -> str:

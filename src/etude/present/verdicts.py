@@ -200,8 +200,8 @@ def _frame(ax: Axes, data: VerdictsFigure, look: shared.Look) -> tuple[float, fl
     ax.spines["left"].set_visible(False)
     ax.set_yticks([])
     ax.set_ylim(max(len(data.strips), 1) - 0.5, -0.5)
-    for row in range(1, len(data.strips)):
-        ax.axhline(row - 0.5, color=palette.GRID, lw=0.8, zorder=0)
+    between: dict[str, Any] = {"colors": palette.GRID, "lw": 0.8, "zorder": 0, "transform": ax.get_yaxis_transform()}
+    ax.hlines([row - 0.5 for row in range(1, len(data.strips))], 0, 1, **between)
     ends = [
         v for s in data.strips for gap in (s.gap, s.behind) if gap is not None for v in (gap - s.error, gap + s.error)
     ]
