@@ -40,10 +40,8 @@ from peers import PEERS, suggest
 from replay import Sweep
 from truths import FOLDER, RECIPES, TRUTHS, Truth, columns
 
-COSTS = {
-    "find, 15 %": 0.15,
-    "find, 25 %": 0.25,
-}  # budgets, of a full grid; the larger goes on where the smaller stopped
+COSTS = {"find, 15 %": 0.15, "find, 25 %": 0.25}  # budgets, of a full grid: the larger goes on from the smaller
+LEAST = (0.9, 0.95)  # of the suggestions are to be within a margin
 CHECKS = FOLDER / "checks"
 FASTAI = ("fastai valley", "fastai slide", "fastai minimum/10", "fastai steep")
 TABLE = fragment.ROOT / "docs" / "benchmarks" / "live.csv"
@@ -210,10 +208,19 @@ def page(path: Path = TABLE) -> list[str]:
     if not rows:
         return []
     share = [f"{100 * good / max(1, n):.0f} % of {n}" for good, n in within.values()]
+    told = [(cost, least, *within[by]) for (by, cost), least in zip(COSTS.items(), LEAST, strict=True) if by in within]
+    claims = fragment.claims(
+        (
+            good >= least * n,
+            f"live: within δ in at least {least:.0%} of searches at {cost:.0%} of the grid: {good} of {n}",
+        )
+        for cost, least, good, n in told
+    )
     steps = [f"{np.mean([one.steps for one in runs if one.by == by]):.3g}" for by in bys]
     return [
         "## Live", "",
         f"{REPETITIONS} repetitions on each truth: mean regret (worst) in margins; the lowest and the highest rate suggested.", "",
+        *claims, "",
         *fragment.table(
             ["truth", "worst rate", *bys], [*rows, ["within δ", "", *share], ["cost, steps", "", *steps]]
         ),
