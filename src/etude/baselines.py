@@ -222,11 +222,13 @@ def _sentence(method: Method, made: Comparison) -> str:
     assert pair.difference is not None
     error = math.nan if theirs.standard_error is None else theirs.standard_error
     reached = f"{_capital(method.name)}, {method.at}, reaches {scale.pm_text(theirs.estimate, error)}"
-    said = f"{reached}; the recommended rate, {rate_text(ours.lr)}, {scale.text(ours.estimate)}: "
+    said = f"{reached}; the recommended rate, {rate_text(ours.lr)}, is expected to reach {scale.text(ours.estimate)}: "
     if pair.interval is None:
         which = "better" if pair.difference > 0 else "worse"
         gap = f"{scale.gap_text(abs(pair.difference))} {which}" if pair.difference else "the same"
-        return f"{said}{gap}; whether by more than chance is not known ({pair.reason})."
+        return (
+            f"{said}{gap}; whether by more than chance is not known ({(pair.reason or '').removesuffix(': not told')})."
+        )
     low, high = pair.interval
     width = (high - low) / 2
     interval = f"95 %: {signed(low, width, scale, unit=False)} to {signed(high, width, scale)}"

@@ -400,7 +400,8 @@ def list_runs(
             continue
         study = stored.study
         what = f"{study['task']}, {study['recipe']['optimizer']}" if study["recipe"] else f"{study['name']}, own loop"
-        print(f"{directory}  {what}, {len(study['lrs'])} rates, {trial_rows(stored.trials) or 'no trials'}")
+        rates = f"{len(study['lrs'])} rate{'s' * (len(study['lrs']) != 1)}"
+        print(f"{directory}  {what}, {rates}, {trial_rows(stored.trials) or 'no trials'}")
 
 
 @app.command()

@@ -43,6 +43,7 @@ MOST_SEEDS = 10  # that a search may use, where nobody says which
 FEWEST_IN_A_ROW = 1.25
 # Of a limit of time so much, and so many seconds, are for judging at the end; slices that are then still out have so long.
 JUDGING_SHARE, JUDGING_S, GRACE_SHARE = 0.01, 3.0, 0.05
+STARTING_S = 5.0  # of workers, beyond what preparing took: what a limit of time that is told to be enough has room for
 OUT_OF_TIME = "the time is spent"
 
 
@@ -174,7 +175,7 @@ def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
         return search
     prepared.notices.append(
         f"A range test of {test.steps:,} steps ({test.share:.2g} of a trial): rates from {rate_text(low)} to {rate_text(high)} are "
-        "looked at first."
+        "looked at first, to whole decades."
     )
     if not usual:  # the test was made by somebody for something else
         return dataclasses.replace(search, bracket=(low, high))
@@ -237,11 +238,12 @@ def _estimate(prepared: Prepared, search: Search, pace: Pace, prepared_s: float)
     if budget.trials is None and workers > 1:
         fewest = max(fewest, FEWEST_IN_A_ROW * workers)
     if trials < fewest:
-        needed = budget.of_trials(fewest, trial_s + prepared_s / fewest)
+        needed = budget.of_trials(fewest, trial_s + (1.5 * prepared_s + STARTING_S) / fewest)
+        whole_s = pace.epoch_s * search.epochs
+        takes = f"{whole_s:.2g} s" if whole_s < 10 else duration(whole_s)
         raise SpecError(
             f"budget: expected what buys {fewest:g} trials at least, got {budget}, which buys {trials:.2g}: a trial of "
-            f"{search.epochs:g} epochs takes about {duration(pace.epoch_s * search.epochs)}; give {needed} or more, or fewer "
-            "--epochs"
+            f"{search.epochs:g} epochs takes about {takes}; give {needed} or more, or fewer --epochs"
         )
     before = None if prepared.stored is None else Searched.of(prepared.stored)
     seen = prepared.rehearsal

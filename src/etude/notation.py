@@ -26,30 +26,42 @@ def rate_text(lr: float) -> str:
 
 def significant(value: float, digits: int) -> str:
     """Write a number to so many significant digits, zeros at the end too: ``0.0421``, ``1.50``, ``190``, ``3.2e-7``; or ``inf``."""
+    if not value:
+        return "0"
     text = f"{value:.{digits - 1}e}"
     if PLAIN[0] <= abs(float(text)) < PLAIN[1]:
         return to_place(float(text), int(text.partition("e")[2]) - digits + 1)
     mantissa, _, exponent = text.partition("e")
-    return mantissa if not value or not math.isfinite(value) else f"{mantissa}e{int(exponent)}"
+    return f"{mantissa}e{int(exponent)}" if math.isfinite(value) else mantissa
 
 
 def with_error(value: float, error: float) -> tuple[str, str]:
-    """Write a number and its error, both to the second digit of the error: ``1.500`` and ``0.016``.
+    """Write a number and its error to the second digit of the error, with one power of ten: ``1.113e7`` and ``0.016e7``.
 
-    A value with an error of less than a millionth of it, or that needs a power of ten, is written with its own digits.
+    A value with an error of less than a millionth of it, or of more than a hundred of it, is written with its own digits.
     """
-    told = float(f"{error:.1e}")
-    plain = PLAIN[0] <= told < PLAIN[1] and abs(value) < PLAIN[1] and told >= 1e-6 * abs(value)
-    if not plain:
-        return significant(value, 3), significant(error, 2)
-    place = math.floor(math.log10(told) + 1e-9) - 1
-    return to_place(value, place), to_place(told, place)
+    told, size = float(f"{error:.1e}"), abs(value)
+    if not 1e-6 * size <= told <= 100 * size:
+        if not (PLAIN[0] <= told < PLAIN[1] and size < told):
+            return significant(value, 3), significant(error, 2)
+        size = told
+    power = 0 if PLAIN[0] <= size < PLAIN[1] else math.floor(math.log10(size))
+    place = math.floor(math.log10(told) + 1e-9) - 1 - power
+    suffix = f"e{power}" if power else ""
+    return f"{to_place(value / 10.0**power, place)}{suffix}", f"{to_place(told / 10.0**power, place)}{suffix}"
 
 
 def to_place(value: float, place: int) -> str:
     """Write a number rounded to a power of ten, no further digits: ``190`` to the place 1, ``0.10`` to -2."""
     text = f"{round(value, -place):.{max(0, -place)}f}"
     return text.removeprefix("-") if not float(text) else text
+
+
+def metric_text(value: float) -> str:
+    """Write a loss or an accuracy while it trains: ``0.0421``, to four decimals where that says enough, else ``2.3e-7``."""
+    if not math.isfinite(value):
+        return f"{value}"
+    return f"{value:.4f}" if not value or 0.001 <= abs(value) < 10_000 else significant(value, 3)
 
 
 def time_text(time: float, unit: str) -> str:

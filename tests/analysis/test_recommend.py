@@ -78,7 +78,7 @@ def test_a_lost_rate_above_the_best_closes_the_interval_and_is_no_edge():
     assert best.bracket == (pytest.approx(10**-1.5, rel=1e-5), 1.0)
     assert best.optimum_interval[1] <= 1.0
     assert verdicts(cliff)[1.0] == "diverged"
-    assert "1 diverged" in best.conclusion or "and above is diverged" in best.conclusion
+    assert best.conclusion.endswith("; 1 and above diverged.")
 
 
 def test_a_cliff_with_a_seed_lost_at_the_rate_below_bars_that_rate():
@@ -179,6 +179,18 @@ def test_a_fine_grid_with_much_noise_asks_for_seeds():
     found = judge(study(made.parabola, np.linspace(-4, -2, 21), 2, 0.3, rng=1), margin=0.002)
     assert found.recommendation.next_run.lrs == ()
     assert found.recommendation.next_run.seeds > 2
+
+
+@pytest.mark.parametrize("sd", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("margin", [0.002, 0.02, 0.05])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_the_next_run_does_not_ask_for_seeds_that_the_plan_calls_useless(sd, margin, seeds):
+    for rng in range(4):
+        found = judge(study(made.parabola, np.linspace(-4, -2, 9), seeds, sd, rng=rng), margin=margin)
+        plan, then = found.seed_plan, found.recommendation.next_run
+        if plan is None or plan.more or then is None or then.seeds is None:
+            continue
+        assert " and ".join(map(rate_text, plan.lrs)) not in then.why
 
 
 # How many seeds.

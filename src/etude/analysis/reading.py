@@ -127,6 +127,7 @@ TABLE: Templates = (
     (lambda e: e.n_scored > 0, "{mean}{after}: whether it is within the margin of the best is not told ({gap} short of it); more seeds would tell."),
     (lambda e: True, "Nothing to judge it by yet."),
 )  # fmt: skip
+AT_ONCE = 0.02  # of the horizon: an earlier time is read between two evaluations, and is not told to the step
 AGREED = ("too low", "good", "too high", "unstable")
 
 
@@ -134,7 +135,7 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
     """Write the sentence of a rate, and how many of its seeds bear it out one by one."""
     template = next(template for predicate, template in TABLE if predicate(e))
     text = template.format(
-        at_step="" if e.diverged_step is None or not e.unit else f" at {e.diverged_unit} {e.diverged_step:g}",
+        at_step="" if e.diverged_step is None or not e.unit else f" {_at(e)} {e.diverged_unit} {e.diverged_step:,g}",
         of_diverged=_of(e.n_diverged, e.n_trials),
         of_collapsed=_of(e.n_collapsed, e.n_trials),
         of_failed=_of(e.n_failed, e.n_trials),
@@ -164,10 +165,16 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
     return text
 
 
+def _at(e: RateEvidence) -> str:
+    return "at" if e.n_diverged == 1 else "from"
+
+
 def _earlier(e: RateEvidence) -> str:
     """Say when the best rate was as good, where its evaluations show it."""
     if not (e.unit and math.isfinite(e.best_reached) and 0 < e.best_reached < 0.95 * e.horizon):
         return ", which a higher rate reached in as long" if e.unit else ""
+    if e.best_reached < AT_ONCE * e.horizon:
+        return ", which had as much almost at once"
     return f", which had as much after {_time(e.best_reached, e.unit)}"
 
 
@@ -179,6 +186,8 @@ def _longer(e: RateEvidence) -> str:
     if not (math.isfinite(e.needs_low) and e.unit):
         return ""
     low, high = (f"{float(f'{end:.2g}'):,.10g}" for end in (e.needs_low, e.needs_high))
+    if float(f"{e.needs_low:.2g}") <= e.horizon:
+        return f"; at this pace it would take up to {high} {e.unit}s"
     return f"; at this pace it would take {low} to {high} {e.unit}s"
 
 

@@ -182,17 +182,21 @@ def _conclusion(case: Case, within: Sequence[float]) -> str:
             said.append(f"{rate_text(low[-1].lr)} and below is too low")
         high = list(itertools.takewhile(lambda r: r.verdict in ABOVE, reversed(case.rates)))[::-1]
         if high:
-            said.append(f"{rate_text(high[0].lr)} and above is {_either([r.verdict for r in high])}")
+            word = _either([r.verdict for r in high])
+            said.append(f"{rate_text(high[0].lr)} and above{_verb(word, 1)} {word}")
     return f"{conclusion}; {listed(said)}" if said else conclusion
 
 
 def _together(lrs: Sequence[float], word: str) -> str:
-    is_or_are = "" if word == "diverged" else " is" if len(lrs) == 1 else " are"
-    return f"{listed([rate_text(lr) for lr in lrs])}{is_or_are} {word}"
+    return f"{listed([rate_text(lr) for lr in lrs])}{_verb(word, len(lrs))} {word}"
+
+
+def _verb(word: str, count: int) -> str:
+    return "" if word.startswith("diverged") else " is" if count == 1 else " are"
 
 
 def _either(words: Sequence[str]) -> str:
-    kinds = list(dict.fromkeys(words))
+    kinds = sorted(dict.fromkeys(words), key="diverged".__eq__)
     return kinds[0] if len(kinds) == 1 else f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
@@ -231,12 +235,12 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     if case.unfinished:
         return NextRun(why="finish what was asked for")
     if len(tried) == 1:
-        further = tuple(lr for lr in (rounded(best / 10), rounded(best * 10)) if 0 < lr < math.inf)
+        further = tuple(lr for lr in (_round(best / 10), _round(best * 10)) if 0 < lr < math.inf)
         return NextRun(why="one rate has nothing to be compared with", lrs=further)
     step = float(np.median(np.diff(np.log10(tried))))
     if edge:
         factor = 10 ** (-step if edge == "low" else step)
-        further = tuple(sorted(lr for lr in (rounded(best * factor), rounded(best * factor**2)) if 0 < lr < math.inf))
+        further = tuple(sorted(lr for lr in (_round(best * factor), _round(best * factor**2)) if 0 < lr < math.inf))
         return NextRun(why="the best rate is at the end of the grid", lrs=further)
     if case.open:
         return NextRun(
@@ -253,6 +257,7 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     if case.answer.place is not None:
         return _next_by_regret(case)
     unresolved = [lr for lr in tried if case.evidence[lr].grade == "unresolved" and not case.evidence[lr].n_lost]
+    unresolved = [lr for lr in unresolved if not _is_out_of_reach(case, lr)]
     if unresolved:
         named = listed([rate_text(lr) for lr in unresolved])
         return NextRun(why=f"more seeds would tell {named} from the best", seeds=e.n_trials - e.n_paused + _more(case))
@@ -286,11 +291,26 @@ def _next_by_regret(case: Case) -> NextRun | None:
             return NextRun(why="paused early, and the best rate may lie there", lrs=(nearest,))
         if all(abs(math.log10(where / lr)) > 0.02 for lr in case.tried):
             return NextRun(why="the best rate may lie between those tried", lrs=(where,))
-    rivals = (
-        f"{rate_text(case.lr)} from its rivals" if case.plan is None else " and ".join(map(rate_text, case.plan.lrs))
-    )
-    tell = f"more seeds would tell {rivals}" + (" apart" if case.plan is not None else "")
-    return NextRun(why=tell, seeds=e.n_trials - e.n_paused + _more(case))
+    if case.plan is not None and not case.plan.more:  # of these two, that is; the best may be a third
+        rival = _better_yet(case)
+        if rival is None:
+            return None
+        told = f"{rate_text(case.lr)} and {rate_text(rival)} apart"
+    else:
+        told = f"{rate_text(case.lr)} from its rivals"
+        if case.plan is not None:
+            told = " and ".join(map(rate_text, case.plan.lrs)) + " apart"
+    return NextRun(why=f"more seeds would tell {told}", seeds=e.n_trials - e.n_paused + _more(case))
+
+
+def _better_yet(case: Case) -> float | None:
+    """Return the rate, not one of the seed plan's, that is likeliest better than the recommended one by more than the margin."""
+    metric = case.scale.metric(case.answer.values)
+    better = (case.scale.sign * (metric - metric[:, [case.pick]]) > case.delta).mean(0)
+    settled = () if case.plan is None else case.plan.lrs
+    rivals = [i for i in case.answer.candidates if case.answer.lrs[i] not in settled]
+    rival = max(rivals, key=lambda i: (float(better[i]), -i), default=None)
+    return None if rival is None or better[rival] < 1 - SETTLED else case.answer.lrs[rival]
 
 
 def _of_search(case: Case, run: NextRun | None) -> NextRun | None:
@@ -302,6 +322,17 @@ def _of_search(case: Case, run: NextRun | None) -> NextRun | None:
     rivals = () if case.plan is None else case.plan.lrs
     unresolved = [lr for lr, e in case.evidence.items() if e.grade == "unresolved" and not e.n_lost]
     return replace(run, lrs=tuple(sorted({case.lr, *(rivals or unresolved)})))
+
+
+def _is_out_of_reach(case: Case, lr: float) -> bool:
+    """Whether the seed plan says of a rate that no seeds, or more than anybody trains, would tell it from the recommended one."""
+    return case.plan is not None and not case.plan.more and lr in case.plan.lrs
+
+
+def _round(lr: float) -> float:
+    """Return a rate to try with one digit where that is nearly the same, else with three."""
+    plain = float(f"{lr:.0e}")
+    return plain if abs(plain - lr) < 0.01 * lr < math.inf else rounded(lr)
 
 
 def _more(case: Case) -> int:

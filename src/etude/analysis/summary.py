@@ -20,7 +20,7 @@ def summary(
     """Say it, a line a subject; nothing where no rate is recommended."""
     if answer.lr is None:
         return
-    yield from _where(response, sum(e.is_paused for e in evidence.values()))
+    yield from _where(response, answer.lr, sum(e.is_paused for e in evidence.values()))
     value, error = answer.estimate["value"], answer.estimate["standard_error"]
     if noise.sd is not None:
         yield f"Expected of new seeds at {rate_text(answer.lr)}: {scale.pm_text(value, error or 0.0)}."
@@ -56,7 +56,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _where(response: Response, paused: int) -> Iterator[str]:
+def _where(response: Response, lr: float, paused: int) -> Iterator[str]:
     if not response.located or response.optimum_interval is None:
         others = f"; {paused} {'was' if paused == 1 else 'were'} paused before the end" if paused else ""
         yield f"The best rate is {response.reason}{others}."
@@ -66,6 +66,8 @@ def _where(response: Response, paused: int) -> Iterator[str]:
     if response.open:
         tried = "trained to the end" if paused else "tried"
         said += f", or {' or '.join('below' if end == 'low' else 'above' for end in response.open)} the rates {tried}"
+    if not response.optimum_interval[0] <= lr <= response.optimum_interval[1]:
+        said += f"; of the rates tried {rate_text(lr)}, just outside, has the least expected regret"
     plateau = response.plateau
     if plateau is not None and plateau.decades >= NARROW:
         ends = f"{rate_text(plateau.low)} to {rate_text(plateau.high)}"

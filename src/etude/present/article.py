@@ -130,13 +130,17 @@ def readings(result: Result) -> tuple[Reading, ...]:
         mean = _number(evidence.get("mean"))
         has_gap = evidence.get("n_scored") and rate["verdict"] != "diverged"  # as in the figure of the verdicts
         gap = _number(evidence.get("gap") if has_gap else None)
+        value = scale.pm_text(mean, _number(evidence.get("mean_error"))) if math.isfinite(mean) else UNTOLD
+        if rate["verdict"] == "too low" and evidence.get("n_stalled", 0) * 2 > evidence.get("n_scored", 0):
+            every = float(evidence["mean_all"])  # of which its sentence speaks: the few that moved do not stand for it
+            gap, mean, value = gap + scale.sign * (mean - every), every, scale.text(every)
         made.append(
             Reading(
                 lr=rate["lr"],
                 name=format_rate(rate["lr"]),
                 text=rate_text(rate["lr"]),
                 verdict=rate["verdict"],
-                value=scale.pm_text(mean, _number(evidence.get("mean_error"))) if math.isfinite(mean) else UNTOLD,
+                value=value,
                 value_order=mean if math.isfinite(mean) else -math.inf * scale.sign,
                 gap=scale.gap_text(max(0.0, gap)).removesuffix(" points") if math.isfinite(gap) else UNTOLD,
                 gap_order=gap if math.isfinite(gap) else math.inf,

@@ -154,7 +154,7 @@ def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[f
     for x, y, line in placed:
         text = rate_text(line.lr)
         if line.ended:
-            text += " diverged" if line.n_seeds == 1 else f" {len(line.ended)}/{line.n_seeds} diverged"
+            text += " diverged" if line.n_seeds == 1 else f", {len(line.ended)}/{line.n_seeds} diverged"
         elif line.is_paused:
             text += " paused"
         ax.annotate(
