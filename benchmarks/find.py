@@ -73,7 +73,7 @@ SEARCHERS: dict[str, Make] = {
     "asha": lambda low, high, seed: Asha(low=low, high=high, seed=seed),
 }
 
-SLOW = ("tpe-median", "tpe-hyperband", "asha")
+SLOW = ("tpe-median", "tpe-hyperband")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def of_truths() -> list[Sweep]:
 
 
 def play_all(sweeps: Sequence[Sweep], names: Sequence[str], repetitions: int, workers: int) -> list[Played]:
-    """Play every searcher on every sweep; Optuna's and Ray's, which take seconds, a tenth as often. What was played is kept."""
+    """Play every searcher on every sweep; Optuna's, which take seconds, a tenth as often. What was played is kept in the cache."""
     found: list[Played] = []
     folder = fragment.cache() / "plays" / source_digest()
     folder.mkdir(parents=True, exist_ok=True)
