@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etude.analysis.summary import NARROW
 from etude.notation import format_rate, rate_text, time_text
 from etude.present import axes as shared
 from etude.present import palette
@@ -200,6 +201,8 @@ def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | No
     parts = ["Dots: seeds; short bars: their means." if seeds > 1 else "One seed: dots are single trials."]
     if curve is not None:
         parts.append("Line: rate-response curve with its 95 % band.")
+        if ((result.analysis.get("response") or {}).get("optimum") or 0.0) > 1.01 * curve.lrs[-1]:
+            parts[-1] = f"{parts[-1][:-1]}, as far as most of its draws agree that there is no cliff."
     elif any(point.error > 0 for point in points):
         parts.append("Whiskers: one standard error" + (" over the validation examples." if seeds == 1 else "."))
     if curve is None and (reason := (result.analysis.get("response") or {}).get("reason")):
@@ -213,7 +216,7 @@ def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | No
 
 
 def _shaded(plateau: Mapping[str, Any] | None, margin_text: str) -> Shaded | None:
-    if plateau is None:
+    if plateau is None or plateau["decades"] < NARROW:
         return None
     inner, outer = plateau.get("inner"), plateau["outer"]
     least = "at least " if plateau.get("open") else ""

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etude import baselines
+from etude.analysis.summary import NARROW
 from etude.notation import duration, format_rate, rate_text
 from etude.present import words
 from etude.result import Result
@@ -135,7 +136,8 @@ def _run_row(run: RunReading, scale: Scale) -> tuple[str, ...]:
             f"{'<' if 'low' in run.interval_open else ''}{low}..{'>' if 'high' in run.interval_open else ''}{high}"
         )
     sensitivity = "" if run.sensitivity is None else scale.gap_text(run.sensitivity[0]).removesuffix(" points")
-    plateau = "" if run.plateau_decades is None else f"{run.plateau_decades:.1f} dec"
+    width = run.plateau_decades
+    plateau = "" if width is None else f"{width:.1f} dec" if width >= NARROW else "none"
     rate = "none" if run.lr is None else rate_text(run.lr)
     return run.name, rate, level, str(run.n_seeds), interval, plateau, sensitivity
 

@@ -28,7 +28,7 @@ def what(result: Result) -> str:
     if not result.unit:
         said += ["final values"]
     else:
-        plural = result.imported is None or result.horizon != 1
+        plural = result.horizon != 1
         horizon = f"{result.horizon:,.0f}" if result.unit == "step" else f"{result.horizon:g}"
         said += [f"{horizon} {result.unit}{'s' * plural}"]
     rates = f"{lrs} rate{'s' * (lrs != 1)}"
