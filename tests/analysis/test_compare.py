@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from etude.analysis.compare import Run, compare
+from etude.analysis.compare import Run, compare, signed
+from etude.analysis.scale import Scale
 
 
 def made(name, scores, *, direction="maximize", **fields):
@@ -211,3 +212,16 @@ def test_a_real_difference_is_told():
         better = {lr: {seed: v + 4 for seed, v in s.items()} for lr, s in second.scores.items()}
         words.append(pair(replace(second, scores=better), first).outcome)
     assert words.count("better") >= 90
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "text"),
+    [
+        (10_035.0, 14_745.0, "+10000"),
+        (-4_710.0, 14_745.0, "-5000"),
+        (0.0123, 0.004, "+0.0123"),
+        (7.12e-9, 1e-9, "+7.1e-09"),
+    ],
+)
+def test_a_difference_is_written_to_two_digits_of_its_intervals_width(value, width, text):
+    assert signed(value, width, Scale(kind="positive", sign=-1)) == text

@@ -114,7 +114,9 @@ def test_every_rate_can_be_found_in_the_figure(results, drawn, name):
             assert len(figure.axes) == 3
         else:
             assert len(figure.axes) == 2
-            assert {float(text.get_text().split()[0].rstrip(",")) for text in ax.texts if text.get_text()[0].isdigit()} == rates
+            assert {
+                float(text.get_text().split()[0].rstrip(",")) for text in ax.texts if text.get_text()[0].isdigit()
+            } == rates
 
 
 def test_a_study_without_evaluations_says_so(drawn):

@@ -330,7 +330,9 @@ def signed(value: float, width: float, scale: Scale, *, plus: bool = True, unit:
     factor = 100.0 / scale.top if percent else 1.0
     digits = 1 - math.floor(math.log10(abs(width * factor))) if width else 1
     sign = "+" if plus else ""
-    number = f"{value * factor:{sign}.{max(0, digits)}f}" if digits <= 6 else f"{value * factor:{sign}.2g}"
+    number = (
+        f"{round(value * factor, digits):{sign}.{max(0, digits)}f}" if digits <= 6 else f"{value * factor:{sign}.2g}"
+    )
     if float(number) == 0:
         number = number.replace("-", "+" if plus else "")
     return f"{number} points" if percent and unit else number
