@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from etude import baselines
-from etude.analysis.summary import NARROW
 from etude.notation import duration, format_rate, rate_text
 from etude.present import words
 from etude.result import Result
@@ -125,6 +124,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def _run_row(run: RunReading, scale: Scale) -> tuple[str, ...]:
+    from etude.analysis.summary import NARROW  # and NumPy, without which `etude show` is quick
+
     level = "" if run.estimate is None else scale.text(run.estimate)
     if run.standard_error and level:
         error = scale.gap_text(run.standard_error).removesuffix(" points")
