@@ -57,7 +57,7 @@ def to_place(value: float, place: int) -> str:
     return text.removeprefix("-") if not float(text) else text
 
 
-def metric_text(value: float) -> str:
+def score_text(value: float) -> str:
     """Write a loss or an accuracy while it trains: ``0.0421``, to four decimals where that says enough, else ``2.3e-7``."""
     if not math.isfinite(value):
         return f"{value}"

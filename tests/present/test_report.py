@@ -407,3 +407,21 @@ def test_a_metric_from_0_to_100_has_its_unit_in_text_and_figures():
     assert article.readings(result)[1].value.endswith(" %")
     for name, panel in (("rates", 0), ("curves", 1)):
         assert figures.make(result, name).axes[panel].get_ylabel() == "validation accuracy, %"
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_perfect_scores_have_their_dots(metric, tmp_path):
+    """An accuracy of exactly 1 and a loss of exactly 0 are beyond the end of a logarithmic axis; their dots lie at it."""
+    errors = {1e-4: (0.5, 0.6), 1e-3: (0.0, 0.01), 1e-2: (0.0, 0.0), 1e-1: (0.0, 0.001), 1.0: (0.8, 0.9)}
+    rows = [
+        {"lr": lr, "seed": seed, "epoch": epoch, metric: 1 - value if metric == "val_accuracy" else 5 * value}
+        for lr, ends in errors.items()
+        for seed, end in enumerate(ends)
+        for epoch, value in enumerate((0.95, (0.95 + end) / 2, end))
+    ]
+    page = etude.judge(pd.DataFrame(rows)).report(tmp_path / "report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<g class="seeds" data-lr="([^"]+)">(.*?)</g></g>', page)
+    dots = sorted((lr, seed) for lr, part in shown for seed in re.findall(r'data-seed="(\d)"', part))
+    assert dots == sorted(
+        (lr, seed) for lr in ("1e-4", "1e-3", "1e-2", "0.1", "1") for seed in "0011"
+    )  # desk and phone

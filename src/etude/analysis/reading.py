@@ -98,7 +98,7 @@ TABLE: Templates = (
     (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
     (lambda e: e.is_paused and e.verdict == "too low" and e.behind <= 0, "{pause}, no better in as long than a higher rate that is too low."),
     (lambda e: e.is_paused and e.verdict in ("too high", "unstable") and e.behind <= 0, "{pause}, no better in as long than a lower rate that is too high."),
-    (lambda e: e.is_paused and e.verdict == "too low" and e.best_reached > 0, "{pause}, {behind} behind the best rate, which had as much after {reached}: too slow to catch up."),
+    (lambda e: e.is_paused and e.verdict == "too low" and e.best_reached > 0, "{pause}, {behind} behind the best rate, {had}: too slow to catch up."),
     (lambda e: e.is_paused and e.verdict == "too low", "{pause}, {behind} behind the best rate: too slow to catch up."),
     (lambda e: e.is_paused and e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds. {pause}, {behind} behind the best rate, a lower one."),
     (lambda e: e.is_paused and e.verdict == "unstable", "Restless. {pause}, {behind} behind the best rate, a lower one."),
@@ -154,7 +154,7 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         pause=f"Paused after {_time(e.paused_at, e.unit, 3)} at {scale.text(e.paused_mean)}" if e.is_paused else "",
         behind=scale.gap_text(e.behind),
         ahead=scale.gap_text(-e.behind),
-        reached=_time(e.best_reached, e.unit) if e.is_paused and e.best_reached > 0 else "",
+        had=_had(e) if e.is_paused and e.best_reached > 0 else "",
         earlier=_earlier(e),
         longer=_longer(e),
         restless=", though its curve is restless" if e.restless else "",
@@ -173,9 +173,13 @@ def _earlier(e: RateEvidence) -> str:
     """Say when the best rate was as good, where its evaluations show it."""
     if not (e.unit and math.isfinite(e.best_reached) and 0 < e.best_reached < 0.95 * e.horizon):
         return ", which a higher rate reached in as long" if e.unit else ""
+    return f", {_had(e)}"
+
+
+def _had(e: RateEvidence) -> str:
     if e.best_reached < AT_ONCE * e.horizon:
-        return ", which had as much almost at once"
-    return f", which had as much after {_time(e.best_reached, e.unit)}"
+        return "which had as much almost at once"
+    return f"which had as much after {_time(e.best_reached, e.unit)}"
 
 
 def _time(value: float, unit: str, digits: int = 2) -> str:

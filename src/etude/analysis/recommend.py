@@ -235,12 +235,12 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     if case.unfinished:
         return NextRun(why="finish what was asked for")
     if len(tried) == 1:
-        further = tuple(lr for lr in (_round(best / 10), _round(best * 10)) if 0 < lr < math.inf)
+        further = tuple(lr for lr in (_typed(best / 10), _typed(best * 10)) if 0 < lr < math.inf)
         return NextRun(why="one rate has nothing to be compared with", lrs=further)
     step = float(np.median(np.diff(np.log10(tried))))
     if edge:
         factor = 10 ** (-step if edge == "low" else step)
-        further = tuple(sorted(lr for lr in (_round(best * factor), _round(best * factor**2)) if 0 < lr < math.inf))
+        further = tuple(sorted(lr for lr in (_typed(best * factor), _typed(best * factor**2)) if 0 < lr < math.inf))
         return NextRun(why="the best rate is at the end of the grid", lrs=further)
     if case.open:
         return NextRun(
@@ -329,7 +329,7 @@ def _is_out_of_reach(case: Case, lr: float) -> bool:
     return case.plan is not None and not case.plan.more and lr in case.plan.lrs
 
 
-def _round(lr: float) -> float:
+def _typed(lr: float) -> float:
     """Return a rate to try with one digit where that is nearly the same, else with three."""
     plain = float(f"{lr:.0e}")
     return plain if abs(plain - lr) < 0.01 * lr < math.inf else rounded(lr)

@@ -78,7 +78,7 @@ class Scale:
         if self.kind != "share":
             return significant(gap, 2)
         points = 100 * gap / self.top
-        return f"{points:.{2 if abs(points) < 0.095 else 1}f} points"
+        return f"{points:.{2 if 0 < abs(points) < 0.095 else 1}f} points"
 
 
 def find_scale(

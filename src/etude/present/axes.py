@@ -141,6 +141,13 @@ def in_percent(axis: MetricAxis, margin_text: str) -> bool:
     return axis.share or margin_text.endswith("points")
 
 
+def tick_text(value: float) -> str:
+    """Write a tick: ``0.05``, ``-200``, ``1e-5``, with the sign as type has it."""
+    size = abs(value)
+    text = f"{size:.6g}" if not size or 1e-3 < size < 1e4 else format_rate(float(f"{size:.6g}"))
+    return f"−{text}" if value < 0 else text
+
+
 def metric_text(share: bool) -> Callable[[float], str]:
     """Return what writes a metric's value: ``98.9 %`` or ``0.0421``."""
     return (lambda value: f"{100 * value:.2f} %") if share else (lambda value: f"{value:.4g}")
@@ -163,7 +170,7 @@ def draw_metric_axis(ax: Axes, axis: MetricAxis) -> None:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 2000 else (1.0,), numticks=12))
         ax.yaxis.set_minor_locator(NullLocator())  # each tick is an artist that takes part in the layout
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if 1e-3 < v < 1e4 else format_rate(v)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
     if axis.share:  # room at the foot may reach below 0 %, where nothing is
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.6g}" if -1e-9 <= v <= 1 + 1e-9 else ""))
     if axis.limits is not None:

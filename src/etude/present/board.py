@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from etude.notation import duration, format_rate, metric_text, rate_text
+from etude.notation import duration, format_rate, rate_text, score_text
 from etude.spec.budget import GRID, GRID_TRIALS
 from etude.store import StoredTrial
 
@@ -227,4 +227,4 @@ def _short(seconds: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else metric_text(value) if math.isfinite(value) else "not finite"
+    return "" if value is None else score_text(value) if math.isfinite(value) else "not finite"

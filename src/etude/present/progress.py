@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etude import baselines
-from etude.notation import duration, metric_text
+from etude.notation import duration, score_text
 from etude.present.board import Board, estimate_lines, start_line
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Progress:
         name = {"val_accuracy": "Acc", "val_loss": "Val loss"}.get(metric, metric)
         loss = math.nan if e.train_loss is None else e.train_loss
         score = e.metrics.get(metric, math.nan)
-        return f"LR={trial.lr}{seed} | Epoch {e.epoch:.4g}: Loss={metric_text(loss)}, {name}={metric_text(score)}"
+        return f"LR={trial.lr}{seed} | Epoch {e.epoch:.4g}: Loss={score_text(loss)}, {name}={score_text(score)}"
 
     def table(self) -> Group:
         """Return the live table; on a small terminal the trials under way come first."""

@@ -290,21 +290,24 @@ def _curve(ax: Axes, data: RatesFigure) -> None:
 
 
 def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
-    crowded = len(data.points) > 20
+    crowded, limits = len(data.points) > 20, data.axis.limits
+    assert limits is not None  # else there is no score to draw
     for point in data.points:
         if not len(point.scores):
             continue
         chosen, colour = point.lr == data.best, colours[point.lr]
+        # A perfect score lies beyond the end of a logarithmic axis, and Matplotlib leaves out what is off the page.
+        inside = np.clip([*point.scores, point.mean], *limits)
         if data.curve is None and point.error > 0:
             ends = [point.mean - point.error, point.mean + point.error]
             ax.plot([point.lr] * 2, ends, color=colour, lw=1.2, zorder=4, gid=shared.mark("error", point.lr))
         ax.plot(
-            [point.lr] * len(point.scores), point.scores, "o", color=colour, ms=4 if crowded else 5.5, mew=0, zorder=5,
+            [point.lr] * len(point.scores), inside[:-1], "o", color=colour, ms=4 if crowded else 5.5, mew=0, zorder=5,
             alpha=0.6 if len(point.scores) > 1 else 1.0, gid=shared.mark("seeds", point.lr, point.seeds),
         )  # fmt: skip
         if len(point.scores) > 1:
             ax.plot(
-                [point.lr], [point.mean], "_", color=palette.INK if chosen else colour, ms=8 if crowded else 15,
+                [point.lr], inside[-1:], "_", color=palette.INK if chosen else colour, ms=8 if crowded else 15,
                 mew=2.8 if chosen else 1.8, zorder=6, gid=shared.mark("mean", point.lr),
             )  # fmt: skip
 

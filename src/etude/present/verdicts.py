@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
-from etude.notation import format_rate, rate_text, significant, time_text
+from etude.notation import rate_text, significant, time_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -220,15 +220,9 @@ def _frame(ax: Axes, data: VerdictsFigure, look: shared.Look) -> tuple[float, fl
     room = TICK_ROOM / max(_page(ax) - _columns(data, look), TICK_ROOM)
     ax.xaxis.set_major_locator(FixedLocator(gap_ticks(limits, width, room)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _tick(v)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.tick_text(v)))
     ax.set_xlabel(data.xlabel, color=palette.INK, fontsize=9.5)
     return limits
-
-
-def _tick(value: float) -> str:
-    size = abs(value)
-    text = f"{size:.6g}" if not size or 1e-4 <= size < 1e5 else format_rate(float(f"{size:.6g}"))
-    return f"−{text}" if value < 0 else text
 
 
 def gap_ticks(limits: tuple[float, float], width: float, room: float) -> list[float]:
