@@ -295,7 +295,9 @@ def report(
 ) -> None:
     """Write a run up as an article with pictures."""
     gc.disable()  # thousands of artists, in use until the process ends: looking for garbage among them is 8 % of its time
-    print(_load(run, objective).report(out, format))
+    from etude.present import report as reports
+
+    print(reports.write(_load(run, objective), out, format, fork=True))
 
 
 @app.command()

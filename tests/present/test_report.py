@@ -225,6 +225,8 @@ def test_the_study_in_it_runs(finished_digits, etude_command, tmp_path):
 def test_the_command_writes_it_into_the_run(digits_run, etude_command):
     said = etude_command("report", digits_run)
     assert said.out == f"{digits_run / 'report.html'}\n"
+    alone = Result.load(digits_run).report(digits_run.parents[1] / "alone.html")  # in one process
+    assert alone.read_bytes() == (digits_run / "report.html").read_bytes()
     assert etude_command("report", digits_run, "--format", "md").out == f"{digits_run / 'report.md'}\n"
     said = etude_command("report", digits_run, "--objective", "val_loss", "--out", "loss.html")
     assert "smallest validation loss" in Page((digits_run.parents[1] / "loss.html").read_text()).text

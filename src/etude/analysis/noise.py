@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csgraph
 
 from etude.analysis.scale import Scale
 from etude.analysis.values import Floats
@@ -112,6 +111,8 @@ def _groups(have: np.ndarray, paired: np.ndarray) -> np.ndarray:
     """
     if have.all() or not paired.any():
         return np.where(paired, 0, -1)
+    from scipy.sparse import csgraph  # a quarter of a second, and few studies have gaps
+
     linked = have[:, paired].astype(int)
     group_R = csgraph.connected_components(linked @ linked.T, directed=False)[1]
     group_S = np.full(len(paired), -1)

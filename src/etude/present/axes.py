@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,6 +79,11 @@ def once(collect: Callable[..., Collected]) -> Callable[..., Collected]:
 def mark(kind: str, lr: float | None = None, seeds: Sequence[int] = ()) -> str:
     """Name a part of a figure by what it is, and whose: ``line:1e-3``, ``seeds:1e-3:0:1``. An SVG file has it as an id."""
     return ":".join([kind, *([] if lr is None else [format_rate(lr)]), *map(str, seeds)])
+
+
+def mark_each(kind: str, lrs: Iterable[float]) -> str:
+    """Name a collection that has one part a rate, in this order: ``each:band:1e-4:1e-3``."""
+    return ":".join(["each", kind, *map(format_rate, lrs)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,14 +315,21 @@ def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, l
     )  # fmt: skip
     figure: Any = ax.figure
     said = ax.set_title(
-        title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
+        title, loc="left", y=1.0, fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
     )
     said.set_transform(offset_copy(said.get_transform(), figure, x=left, units="points"))
+
+
+def draw_title(ax: Axes, title: str) -> None:
+    """Write what a panel shows above its left corner."""
+    # At a place that is given: to find one free of ticks Matplotlib would measure them all again.
+    ax.set_title(title, loc="left", y=1.0, fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
 
 
 def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float], look: Look = USUAL) -> None:
     """Draw the rates' colours as a bar beside the axes (below them on a narrow page), for more rates than can be labelled."""
     from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import PolyCollection
     from matplotlib.colors import LogNorm
 
     figure = axes[0].get_figure()
@@ -329,11 +341,14 @@ def draw_colour_bar(axes: Sequence[Axes], lrs: Sequence[float], look: Look = USU
     bar.solids.remove()  # a picture of the ramp; a band a rate instead, which has a name and a colour as the lines have
     ordered, colours = sorted(lrs), palette.colours(lrs)
     ends = [ordered[0], *(math.sqrt(a * b) for a, b in itertools.pairwise(ordered)), ordered[-1]]
-    span, axis = (bar.ax.axvspan, bar.ax.xaxis) if look.narrow else (bar.ax.axhspan, bar.ax.yaxis)
-    for lr, (low, high) in zip(ordered, itertools.pairwise(ends), strict=True):
-        span(low, high, color=colours[lr], lw=0, gid=mark("band", lr))
+    boxes = [[(0, low), (1, low), (1, high), (0, high)] for low, high in itertools.pairwise(ends)]
+    bands = PolyCollection(
+        [np.fliplr(box) for box in boxes] if look.narrow else boxes,
+        facecolors=[colours[lr] for lr in ordered], linewidths=0, gid=mark_each("band", ordered),
+    )  # fmt: skip
+    bar.ax.add_collection(bands, autolim=False)
     bar.set_label("learning rate", color=palette.INK)
     bar.ax.tick_params(labelsize=9, colors=palette.INK, which="both")
-    axis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v)))
+    (bar.ax.xaxis if look.narrow else bar.ax.yaxis).set_major_formatter(FuncFormatter(lambda v, _: rate_text(v)))
     bar.outline.set_visible(False)
     bar.minorticks_off()

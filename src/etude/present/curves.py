@@ -199,7 +199,7 @@ def draw_panel(
 
 
 def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
-    ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
+    shared.draw_title(ax, panel.title)
     ax.set_xlabel(unit or "final values", color=palette.INK)
     ax.set_ylabel(panel.ylabel, color=palette.INK)
     shared.draw_metric_axis(

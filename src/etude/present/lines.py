@@ -77,19 +77,20 @@ def draw_lines(
 ) -> None:
     """Draw lines with the seeds' band, diverged rates to where they ended and marked, labels at the ends; ``top``: of the frame."""
     labels: list[tuple[float, float, Line]] = []
+    crowded = len(lines) > MOST_LABELS
     for line in lines:
-        _line(ax, line, colours[line.lr], chosen=line.lr == best, crowded=len(lines) > MOST_LABELS)
+        _line(ax, line, colours[line.lr], chosen=line.lr == best, crowded=crowded)
         for place in line.ended:
             _mark(ax, place, "x", colours[line.lr], line.lr)
         whole = len(line.ended) < line.n_seeds  # some seed got to the end
+        if len(line.x) and whole and top is not None and line.y[-1] > top:
+            _mark(ax, float(line.x[-1]), "^", colours[line.lr], line.lr)  # it ends above the frame
+        if crowded and line.lr != best:
+            continue  # a colour bar tells it
         if len(line.x) and whole:
-            if top is not None and line.y[-1] > top:
-                _mark(ax, float(line.x[-1]), "^", colours[line.lr], line.lr)  # it ends above the frame
             labels.append((float(line.x[-1]), shared.height_of(ax, line.y[-1]), line))
         elif line.ended:
             labels.append((line.ended[-1], 1.0, line))
-    if len(lines) > MOST_LABELS:  # a colour bar tells the others
-        labels = [label for label in labels if label[2].lr == best]
     _label(ax, labels, colours, best)
 
 

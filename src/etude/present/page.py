@@ -30,6 +30,7 @@ from etude.notation import format_rate, rate_text
 from etude.present import article as articles
 from etude.present import curves, figures, stability, svg
 from etude.present.axes import Look, Words, metric_words
+from etude.present.beside import beside
 from etude.present.layout import OnePass
 from etude.present.lines import Line
 from etude.present.response import rates_figure
@@ -66,12 +67,25 @@ class Table:
     size: str
 
 
-def render(result: Result) -> str:
-    """Return the page."""
-    made = articles.article(result)
+def render(result: Result, *, fork: bool = False) -> str:
+    """Return the page; ``fork`` has half of it made by another process (`etude.present.beside`)."""
+    made, names = articles.article(result), which(result)
     theme = svg.Theme(trial.lr for trial in result.judged)
-    shown = [_shown(result, name, theme, f"f{i}") for i, name in enumerate(which(result))]
-    data = _data(result, shown, made)
+
+    def drawn(narrow: bool) -> list[svg.Drawn]:
+        return [_drawn(result, name, theme, f"f{i}{'sp'[narrow]}", narrow=narrow) for i, name in enumerate(names)]
+
+    for_phone = beside(lambda: (drawn(narrow=True), _table(result)), fork=fork)
+    screens, data = drawn(narrow=False), _data(result, names, made)
+    phones, table = for_phone()
+    shown = [
+        Shown(name=name, words=figures.FIGURES[name].words(result), how=HOW.get(name, ""), screen=screen, phone=phone)
+        for name, screen, phone in zip(names, screens, phones, strict=True)
+    ]
+    for one in shown:
+        if one.name in data["figures"]:
+            places = {"screen": one.screen.places, "phone": one.phone.places}
+            data["figures"][one.name] |= {page: [asdict(place) for place in of] for page, of in places.items()}
     script = _text("page.js")
     return (
         environment()
@@ -82,7 +96,7 @@ def render(result: Result) -> str:
             figures=shown,
             data=data,
             json=_json(data),
-            table=_table(result),
+            table=table,
             css=_text("page.css"),
             script=script,
             digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -178,20 +192,13 @@ def _text(name: str) -> str:
     return source
 
 
-def _shown(result: Result, name: str, theme: svg.Theme, prefix: str) -> Shown:
-    return Shown(
-        name=name, words=figures.FIGURES[name].words(result), how=HOW.get(name, ""),
-        screen=_drawn(result, name, theme, f"{prefix}s"), phone=_drawn(result, name, theme, f"{prefix}p", narrow=True),
-    )  # fmt: skip
-
-
 def _drawn(result: Result, name: str, theme: svg.Theme, prefix: str, *, narrow: bool = False) -> svg.Drawn:
     made = figures.make(result, name, Look(heading=False, narrow=narrow), layout=OnePass(is_column=narrow))
     return svg.draw(made, prefix, theme, figures.FIGURES[name].words(result).alt)
 
 
-def _data(result: Result, shown: Sequence[Shown], made: articles.Article) -> dict[str, Any]:
-    """Return what the page's script works with: rates, trials, and where the figures have them."""
+def _data(result: Result, names: Sequence[str], made: articles.Article) -> dict[str, Any]:
+    """Return what the page's script works with: rates, trials, and what the figures show; not yet where they have it."""
     lrs = [one.lr for one in made.readings]
     place = {lr: i for i, lr in enumerate(lrs)}
     told = {"curves": _curves, "rates": _rates, "stability": _stability}
@@ -201,15 +208,7 @@ def _data(result: Result, shown: Sequence[Shown], made: articles.Article) -> dic
         "rates": [{"name": format_rate(lr), "text": rate_text(lr)} for lr in lrs],
         "best": None if result.recommendation.lr is None else format_rate(result.recommendation.lr),
         "trials": _trials(result, place),
-        "figures": {
-            one.name: {
-                "screen": [asdict(where) for where in one.screen.places],
-                "phone": [asdict(where) for where in one.phone.places],
-                **told[one.name](result, place),
-            }
-            for one in shown
-            if one.name in told
-        },
+        "figures": {name: told[name](result, place) for name in names if name in told},
         "gap_unit": gap_unit(made.readings),
     }
 
@@ -304,7 +303,7 @@ def _table(result: Result) -> Table:
     text = written.getvalue().encode()
     name, kind, media = "evaluations.csv", "CSV", "text/csv"
     if len(text) > MOST_CSV:  # `etude judge` and pandas read it packed
-        text, name, kind, media = gzip.compress(text, mtime=0), f"{name}.gz", "CSV, gzipped", "application/gzip"
+        text, name, kind, media = gzip.compress(text, 6, mtime=0), f"{name}.gz", "CSV, gzipped", "application/gzip"
     return Table(
         name=name,
         href=f"data:{media};base64,{base64.b64encode(text).decode()}",

@@ -10,6 +10,7 @@ from etude.errors import SpecError, nearest
 from etude.export import write_whole
 from etude.present import article, figures, page
 from etude.present.axes import Look, Words
+from etude.present.beside import beside
 from etude.result import Result
 
 FORMATS = ("html", "md")
@@ -25,10 +26,11 @@ class Picture:
     file: str
 
 
-def write(result: Result, path: str | Path | None = None, format: str = "html") -> Path:
+def write(result: Result, path: str | Path | None = None, format: str = "html", *, fork: bool = False) -> Path:
     """Write the report of a result, and return its file; ``report.html`` (``report.md``) in the run if no ``path`` is given.
 
-    The pictures of a Markdown report lie in a folder ``NAME_figures`` beside it, as PNG. Raises `SpecError` for a format that
+    The pictures of a Markdown report lie in a folder ``NAME_figures`` beside it, as PNG. ``fork`` has half of the figures drawn
+    by another process: for programs that do nothing else at the time (`etude.present.beside`). Raises `SpecError` for a format that
     there is not and where there is no run directory to write to, `DiskError` when it cannot be written.
     """
     if format not in FORMATS:
@@ -40,18 +42,23 @@ def write(result: Result, path: str | Path | None = None, format: str = "html") 
     path = Path(path)
     if path.is_dir():
         raise SpecError(f"report: expected a file to write, got the folder {path}")
-    text = page.render(result) if format == "html" else _markdown(result, path)
+    text = page.render(result, fork=fork) if format == "html" else _markdown(result, path, fork=fork)
     return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), "the report")
 
 
-def _markdown(result: Result, path: Path) -> str:
+def _markdown(result: Result, path: Path, *, fork: bool) -> str:
     folder = path.with_name(f"{path.stem}_figures")
-    pictures = []
-    for name in page.which(result):
-        file = figures.save(result, name, folder / f"{name}.png", look=Look(heading=False))
-        pictures.append(
-            Picture(name=name, words=figures.FIGURES[name].words(result), file=f"{folder.name}/{file.name}")
-        )
+    names = page.which(result)
+
+    def saved(names: list[str]) -> dict[str, Path]:
+        return {name: figures.save(result, name, folder / f"{name}.png", look=Look(heading=False)) for name in names}
+
+    others = beside(lambda: saved(names[1::2]), fork=fork)
+    files = saved(names[::2]) | others()
+    pictures = [
+        Picture(name=name, words=figures.FIGURES[name].words(result), file=f"{folder.name}/{files[name].name}")
+        for name in names
+    ]
     made = article.article(result)
     environment = page.environment()
     environment.filters |= {"cell": _cell, "alt": _alt, "item": _item, "text": _text}

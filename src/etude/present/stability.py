@@ -95,7 +95,7 @@ def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL)
 
 
 def _frame(ax: Axes, panel: Panel, steps_per_epoch: int, look: shared.Look) -> None:
-    ax.set_title(panel.title, loc="left", fontsize=11.5, fontweight="bold", color=palette.INK, pad=10)
+    shared.draw_title(ax, panel.title)
     ax.set_xlabel("step" if steps_per_epoch == 1 else f"step ({steps_per_epoch:,} an epoch)", color=palette.INK)
     ax.set_ylabel(panel.ylabel, color=palette.INK)
     shared.draw_metric_axis(ax, shared.MetricAxis(share=False, logarithmic=True, limits=panel.limits))

@@ -112,9 +112,13 @@ def _clean(root: ElementTree.Element, prefix: str, theme: Theme) -> None:
     used |= {e.attrib[LINK][1:] for e in root.iter() if LINK in e.attrib}
     short = {name: f"{prefix}{i}" for i, name in enumerate(sorted(used))}
     for element in root.iter():
-        if element.get("id", "").startswith("seeds:"):
-            for dot, seed in zip(element.iter(f"{SVG}use"), element.get("id", "").split(":")[2:], strict=True):
+        kind, *whose = element.get("id", "").split(":")
+        if kind == "seeds":
+            for dot, seed in zip(element.iter(f"{SVG}use"), whose[1:], strict=True):
                 dot.set("data-seed", seed)
+        if kind == "each":
+            for part, lr in zip(element, whose[1:], strict=True):
+                part.set("id", f"{whose[0]}:{lr}")  # it is named in its turn
         made: dict[str, str] = {}
         for name, value in element.attrib.items():
             if name == "id":
@@ -147,7 +151,7 @@ def _whose(gid: str) -> dict[str, str]:
     kind, *whose = gid.split(":")
     if kind.startswith("axes_"):
         return {"class": "panel", "data-panel": str(int(kind.removeprefix("axes_")) - 1)}
-    if "_" in kind or kind == "matplotlib.axis":  # names that Matplotlib gives itself
+    if "_" in kind or kind in ("matplotlib.axis", "each"):  # names that Matplotlib gives itself; a collection's
         return {}
     return {"class": kind, **({"data-lr": whose[0]} if whose else {})}
 
