@@ -208,7 +208,7 @@ def synthetic(heights, logarithmic=False):
         Line(lr=10.0**-i, x=x, y=np.array([h, h]), low=np.array([h, h]), high=np.array([h, h]), ended=(), n_seeds=1)
         for i, h in enumerate(heights)
     )
-    return Panel(title="", ylabel="", share=False, lines=lines, limits=(0.1, 1.0), logarithmic=logarithmic)
+    return Panel(title="", ylabel="", share=False, percent=0, lines=lines, limits=(0.1, 1.0), logarithmic=logarithmic)
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])

@@ -7,13 +7,15 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawing import check_texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+import etude
 import fabricate
-from etude.present import figures, response
+from etude.present import curves, figures, response
 from etude.present.axes import draw_rate_axis, measure, spread
 from etude.result import Result
 
@@ -208,3 +210,14 @@ def test_a_real_run_is_drawn_and_saved(finished_digits, tmp_path):
     data = response.rates_figure(made)
     assert [point.lr for point in data.points] == [1e-4, 1e-2, 1.0]
     assert sum(len(p.scores) + sum(p.lost.values()) for p in data.points) == 6
+
+
+@pytest.mark.parametrize("top", [1, 100])
+def test_an_accuracy_is_percent_in_words_whether_it_goes_to_1_or_to_100(top):
+    rows = [{"lr": lr, "seed": seed, "epoch": epoch, "train_loss": 1 / epoch, "val_accuracy": top * (best - 0.2 / epoch + 0.001 * seed)}
+            for lr, best in ((1e-4, 0.8), (1e-3, 0.95), (1e-2, 0.9)) for seed in (0, 1) for epoch in (1, 2, 4)]  # fmt: skip
+    result = etude.judge(pd.DataFrame(rows))
+    assert response.rates_figure(result).percent * top == 100
+    assert "1e-3: 90.05 %" in response.words(result).alt
+    assert "1e-3: 90.05 %" in curves.words(result).alt
+    assert [panel.percent for panel in curves.panels(result)] == [0, 100 / top]

@@ -135,15 +135,18 @@ def measure(values: Floats, *, share: bool, logarithmic: bool | None = None) -> 
     return MetricAxis(share=False, logarithmic=False, limits=(low - pad, high + pad))
 
 
-def metric_words(metric: str, *, share: bool = False) -> str:
+def metric_words(metric: str, *, percent: int = 0) -> str:
     """Write a recorded metric as words, with its unit: ``validation accuracy, %``."""
     name = metric.removeprefix("val_").replace("_", " ")
-    return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if share else ''}"
+    return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if percent else ''}"
 
 
-def in_percent(axis: MetricAxis, margin_text: str) -> bool:
-    """Whether an axis counts in percent: a share, or a metric from 0 to 100 that the analysis reads so, by its margin's unit."""
-    return axis.share or margin_text.endswith("points")
+def percent(axis: MetricAxis, margin_text: str) -> int:
+    """Return what makes percent of an axis's values: 100 of a share, 1 of a metric from 0 to 100, 0 where they are none.
+
+    That a metric goes from 0 to 100 is for the analysis to say, by the unit of its margin.
+    """
+    return 100 if axis.share else 1 if margin_text.endswith("points") else 0
 
 
 def tick_text(value: float) -> str:
@@ -153,9 +156,9 @@ def tick_text(value: float) -> str:
     return f"−{text}" if value < 0 else text
 
 
-def metric_text(share: bool) -> Callable[[float], str]:
-    """Return what writes a metric's value: ``98.9 %`` or ``0.0421``."""
-    return (lambda value: f"{100 * value:.2f} %") if share else (lambda value: f"{value:.4g}")
+def metric_text(percent: int) -> Callable[[float], str]:
+    """Return what writes a metric's value: ``98.9 %``, of which ``percent`` times the value makes it, or ``0.0421``."""
+    return (lambda value: f"{percent * value:.2f} %") if percent else (lambda value: f"{value:.4g}")
 
 
 def some(said: Sequence[str], most: int = 13) -> str:

@@ -60,6 +60,7 @@ class Panel:
     title: str
     ylabel: str
     share: bool
+    percent: int  # times a value; 0 where it is none
     lines: tuple[Line, ...]
     limits: tuple[float, float] | None
     logarithmic: bool
@@ -105,7 +106,7 @@ def words(result: Result) -> shared.Words:
         note += " Crosses at the upper edge: where a trial diverged."
     if any(line.is_paused for line in both[1].lines):
         note += " Rings: paused by the search."
-    told = shared.metric_text(both[1].share)
+    told = shared.metric_text(both[1].percent)
     ends = [f"{rate_text(line.lr)}: {told(line.y[-1])}" for line in both[1].lines if len(line.x)]
     by = f" by {result.unit}" if result.unit else ""
     title = f"{named[0][0].upper()}{named[0][1:]} and {named[1]}{by}"
@@ -126,10 +127,10 @@ def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, yla
     if axis.logarithmic and not axis.share and not (flat > 0).any() and len(flat):
         raise SpecError(f"plot: yscale: {metric} has no value above 0, which a logarithmic axis needs; got 'log'")
     judged_by = metric == result.objective["metric"]
-    percent = shared.in_percent(axis, result.analysis["margin_text"] if judged_by else "")
+    percent = shared.percent(axis, result.analysis["margin_text"] if judged_by else "")
     return Panel(
-        title=title, ylabel=f"{ylabel}, %" if percent else ylabel, share=axis.share, lines=lines, limits=axis.limits,
-        logarithmic=axis.logarithmic, silent=f"no {ylabel} recorded" if evaluated else "no evaluation yet",
+        title=title, ylabel=f"{ylabel}, %" if percent else ylabel, share=axis.share, percent=percent, lines=lines,
+        limits=axis.limits, logarithmic=axis.logarithmic, silent=f"no {ylabel} recorded" if evaluated else "no evaluation yet",
     )  # fmt: skip
 
 

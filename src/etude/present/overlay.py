@@ -65,7 +65,7 @@ def overlay_figure(comparison: Comparison) -> OverlayFigure:
     return OverlayFigure(
         title=f"{words[0].upper()}{words[1:]} by learning rate, {len(series)} runs",
         note=note,
-        ylabel=shared.metric_words(metric, share=axis.share),
+        ylabel=shared.metric_words(metric, percent=shared.percent(axis, "")),
         axis=axis,
         series=series,
     )

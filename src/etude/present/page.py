@@ -247,7 +247,8 @@ def _trials(result: Result, place: dict[float, int]) -> list[dict[str, Any]]:
 
 def _curves(result: Result, place: dict[float, int]) -> dict[str, Any]:
     both = [
-        _panel(panel.lines, place) | {"words": panel.ylabel.removesuffix(", %"), "share": panel.share, "single": single}
+        _panel(panel.lines, place)
+        | {"words": panel.ylabel.removesuffix(", %"), "percent": panel.percent, "single": single}
         for panel, single in zip(curves.panels(result), ("train_loss", "metric"), strict=True)
     ]
     return {"panels": both, "unit": result.unit, "per": 1}
@@ -255,7 +256,7 @@ def _curves(result: Result, place: dict[float, int]) -> dict[str, Any]:
 
 def _stability(result: Result, place: dict[float, int]) -> dict[str, Any]:
     both = [
-        _panel(panel.lines, place) | {"words": panel.title.lower(), "share": False, "single": None}
+        _panel(panel.lines, place) | {"words": panel.title.lower(), "percent": 0, "single": None}
         for panel in stability.panels(result)
     ]
     return {"panels": both, "unit": "step", "per": result.steps_per_epoch}
@@ -275,7 +276,7 @@ def _rates(result: Result, place: dict[float, int]) -> dict[str, Any]:
     data = rates_figure(result)
     points = [{"rate": place[p.lr], "lr": p.lr, "seed": seed, "value": float(score)}
               for p in data.points for seed, score in zip(p.seeds, p.scores, strict=True)]  # fmt: skip
-    return {"points": points, "words": metric_words(result.objective["metric"]), "share": data.axis.share}
+    return {"points": points, "words": metric_words(result.objective["metric"]), "percent": data.percent}
 
 
 def _thin(values: Any, most: int) -> Any:

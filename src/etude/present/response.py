@@ -79,6 +79,7 @@ class RatesFigure:
     note: str
     ylabel: str
     axis: shared.MetricAxis
+    percent: int
     sign: int
     points: tuple[RatePoint, ...]
     curve: ResponseCurve | None
@@ -99,6 +100,7 @@ def rates_figure(result: Result) -> RatesFigure:
     sign = 1 if result.objective["direction"] == "maximize" else -1
     points, curve = rate_points(result), response_curve(result)
     axis = metric_axis(points, curve, sign)
+    percent = shared.percent(axis, said["margin_text"])
     response, answer = said.get("response") or {}, result.recommendation
     interval = answer.optimum_interval or response.get("optimum_interval")
     level = None
@@ -110,8 +112,9 @@ def rates_figure(result: Result) -> RatesFigure:
     return RatesFigure(
         title=f"{words[0].upper()}{words[1:]} {_after(result)} by learning rate",
         note=_note(result, points, curve),
-        ylabel=shared.metric_words(metric, share=shared.in_percent(axis, said["margin_text"])),
+        ylabel=shared.metric_words(metric, percent=percent),
         axis=axis,
+        percent=percent,
         sign=sign,
         points=points,
         curve=curve,
@@ -129,7 +132,7 @@ def rates_figure(result: Result) -> RatesFigure:
 def words(result: Result) -> shared.Words:
     """Say what the figure shows."""
     data = rates_figure(result)
-    told = shared.metric_text(data.axis.share)
+    told = shared.metric_text(data.percent)
     means = [f"{rate_text(point.lr)}: {told(point.mean)}" for point in data.points if len(point.scores)]
     lost = [f"{rate_text(p.lr)}: {', '.join(f'{n} of {p.n_trials} {word}' for word, n in p.lost.items())}"
             for p in data.points if p.lost]  # fmt: skip

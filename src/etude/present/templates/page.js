@@ -24,7 +24,7 @@
   const toX = (place, v) => place.box[0] + along(place.x, v) * (place.box[2] - place.box[0]);
   const toY = (place, v) => place.box[3] - along(place.y, v) * (place.box[3] - place.box[1]);
   const inside = (v, low, high) => Math.min(Math.max(v, low), high);
-  const number = (v, share) => share ? `${(100 * v).toFixed(2)} %` : `${Number(v.toPrecision(4))}`;
+  const number = (v, percent) => percent ? `${(percent * v).toFixed(2)} %` : `${Number(v.toPrecision(4))}`;
   const time = (v, unit) => `${unit} ${Number(v.toPrecision(6)).toLocaleString("en")}`;
 
   const plots = all(".plot").map((box) => {
@@ -166,7 +166,7 @@
         const rate = data.rates[point.rate];
         made.push({
           rate: point.rate, order: point.seed, x: toX(place, point.lr), y: inside(toY(place, value), place.box[1], place.box[3]),
-          text: `rate ${rate.text}, seed ${point.seed}\n${plot.its.words} ${number(value, plot.its.share)}`,
+          text: `rate ${rate.text}, seed ${point.seed}\n${plot.its.words} ${number(value, plot.its.percent)}`,
         });
       }
     }
@@ -175,10 +175,10 @@
       for (const line of place ? panel.lines : []) {
         line.x.forEach((x, k) => {
           if (x > now * plot.its.per * (1 + 1e-9) || line.y[k] === null) return;
-          const spread = line.low && line.n > 1 ? `\n${line.n} seeds, ${number(line.low[k], panel.share)} to ${number(line.high[k], panel.share)}` : "";
+          const spread = line.low && line.n > 1 ? `\n${line.n} seeds, ${number(line.low[k], panel.percent)} to ${number(line.high[k], panel.percent)}` : "";
           made.push({
             rate: line.rate, order: i * 1e9 + x, x: toX(place, x), y: inside(toY(place, line.y[k]), place.box[1], place.box[3]),
-            text: `rate ${data.rates[line.rate].text}, ${time(x, plot.its.unit)}\n${panel.words} ${number(line.y[k], panel.share)}${spread}`,
+            text: `rate ${data.rates[line.rate].text}, ${time(x, plot.its.unit)}\n${panel.words} ${number(line.y[k], panel.percent)}${spread}`,
           });
         });
       }
