@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import filelock
@@ -772,6 +773,12 @@ def test_options_that_are_not_finite_are_refused_or_survive_the_store(etude_comm
         assert tree(tmp_path) == {}
     else:
         assert etude_command("resume", "--executor", "inline", "--quiet").status == 0
+
+
+def test_the_version(etude_command):
+    said = etude_command("--version")
+    assert (said.status, said.out, said.err) == (0, f"etude {version('etude')}\n", "")
+    assert etude_command("--version", "run").out == said.out
 
 
 def test_help_is_printed_when_nothing_is_said(etude_command):

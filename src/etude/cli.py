@@ -78,6 +78,23 @@ Run = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"etude {version('etude')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print etude's version.")
+    ] = False,
+) -> None:
+    """Take what holds for all commands."""
+
+
 @app.command()
 def run(
     study: StudyArgument = None,
