@@ -21,6 +21,7 @@ from etude.analysis.slowness import slowness
 from etude.analysis.values import Curve, Floats, TrialReading
 
 WITHIN, WORSE = 0.8, 0.9  # probabilities that make a grade
+WORSE_AT_ONE_SEED = 0.95  # with less, of two equal rates one was called worse too often (docs/validation/coverage.md)
 RESTLESS = ("oscillating", "spiking")
 MOST_RATES, BINS = 60, 48  # more rates than these are put together in bins of equal width in log η
 UNFINISHED = ("pending", "running", "paused")
@@ -258,7 +259,7 @@ class Readings:
         lost = any(self._is_gone(t) or t.is_stalled for t in trials)
         grade = None
         if best is not None and scored:
-            worse = 1 - p_within >= WORSE
+            worse = 1 - p_within >= (WORSE if made is not None and made.noise.measured else WORSE_AT_ONE_SEED)
             within = lr == best or (p_within >= WITHIN and not lost)
             grade = "within" if within else "worse" if worse else "unresolved"
         error = math.nan
