@@ -35,6 +35,17 @@ def test_gaps_and_grades_are_of_the_metrics_unit():
         assert rate.evidence["gap"] == pytest.approx(rate.evidence["mean"] - best.evidence["mean"])
 
 
+@pytest.mark.parametrize(("seeds", "bar"), [(1, 0.95), (3, 0.9)])
+def test_a_rate_is_called_worse_from_a_chance_on_that_is_higher_with_one_seed(seeds, bar):
+    chances = {"worse": [], "unresolved": []}
+    for case in range(12):
+        for rate in judge(study(lambda x: made.parabola(x, bend=0.3), X, seeds, 0.05, rng=case)).rates:
+            if rate.grade in chances:
+                chances[rate.grade].append(rate.evidence["p_worse"])
+    assert max(chances["unresolved"]) < bar <= min(chances["worse"])
+    assert max(chances["unresolved"]) > bar - 0.05
+
+
 def test_a_stalled_rate_below_is_too_low_and_above_is_diverged():
     curves = [c for c in study(made.parabola, X, 2, 0.02) if 1e-4 < c.lr < 1e-2]
     ends = [made.stalled(lr, s) for lr in (1e-7, 10.0) for s in range(2)]

@@ -322,6 +322,26 @@ def test_the_estimate_is_less_optimistic_than_the_best_of_many():
     assert np.mean(own) < 1.25 * np.mean(said)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(1, "from one seed, so likely a little optimistic"), (2, "without the luck")]
+)
+def test_what_is_left_of_luck_in_the_estimate_is_told(seeds, said):
+    assert said in judge(study(made.parabola, X, seeds, 0.05)).recommendation.estimate["note"]
+
+
+def test_one_seed_asks_for_a_wider_interval():
+    """The same draws, told apart only by whether seeds measured the noise."""
+    drawn = answers.answer(
+        {10.0**x: {0: made.parabola(x)} for x in X}, barred=(), lost=(), stalled=(), examples={}
+    )  # fmt: skip
+    several = dataclasses.replace(drawn, noise=dataclasses.replace(drawn.noise, df=5.0))
+    (low, high), _ = drawn.interval()
+    (own_low, own_high), _ = several.interval()
+    assert low < own_low < own_high < high
+    assert (low, high) == drawn.interval(0.975)[0]
+    assert (own_low, own_high) == drawn.interval(0.95)[0]
+
+
 def test_the_estimates_error_holds_the_truth():
     held = 0
     for case in range(60):

@@ -321,3 +321,27 @@ def test_it_prints(open_page, written, tmp_path):
     printed = page.pdf(path=str(tmp_path / "report.pdf"), format="A4")
     assert printed.startswith(b"%PDF")
     assert len(printed) > 20_000
+
+
+# What JupyterLab 4 says of the tables of an output, where it differs from what a result asks for.
+JUPYTERLAB = """
+.jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th, .jp-RenderedHTMLCommon tr
+  { vertical-align: middle; padding: 0.5em; border: none; white-space: normal }
+:not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon td, :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon th { text-align: right }
+.jp-RenderedHTMLCommon tbody tr:nth-child(odd) { background: rgb(245, 245, 245) }
+"""
+
+
+def test_a_notebooks_own_rules_do_not_disarrange_the_table(open_page, result):
+    page = open_page()
+    page.set_content(f"<style>{JUPYTERLAB}</style><div class='jp-RenderedHTMLCommon'>{result._repr_html_()}</div>")
+    seen = page.evaluate(
+        """() => Object.fromEntries(['td.reason', 'td.word', 'td.number', 'tbody tr', 'td'].map((which) => {
+            const {textAlign, verticalAlign, backgroundColor, borderBottomStyle} = getComputedStyle(document.querySelector(which));
+            return [which, {textAlign, verticalAlign, backgroundColor, borderBottomStyle}];
+        }))"""
+    )
+    assert [seen[which]["textAlign"] for which in ("td.reason", "td.word", "td.number")] == ["left", "left", "right"]
+    assert seen["td"]["verticalAlign"] == "top"
+    assert seen["td"]["borderBottomStyle"] == "solid"
+    assert seen["tbody tr"]["backgroundColor"] == "rgba(0, 0, 0, 0)"

@@ -219,7 +219,11 @@ def _estimate(case: Case, scale: Scale) -> dict[str, object]:
     if answer.place is None and len(case.tried) > 1:
         note = f"the best of {len(case.tried)} rates, so likely a little optimistic"
     elif answer.place is not None:
-        note = "with its neighbours' support, so without the luck of the best of many"
+        note = "with its neighbours' support, " + (
+            "so without the luck of the best of many"
+            if answer.noise.measured
+            else "but from one seed, so likely a little optimistic"
+        )
     return {
         "metric": case.metric,
         "value": value,
