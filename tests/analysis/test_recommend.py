@@ -338,7 +338,7 @@ def test_one_seed_asks_for_a_wider_interval():
     (low, high), _ = drawn.interval()
     (own_low, own_high), _ = several.interval()
     assert low < own_low < own_high < high
-    assert (low, high) == drawn.interval(0.975)[0]
+    assert (low, high) == drawn.interval(0.97)[0]
     assert (own_low, own_high) == drawn.interval(0.95)[0]
 
 
