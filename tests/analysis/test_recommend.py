@@ -331,15 +331,18 @@ def test_what_is_left_of_luck_in_the_estimate_is_told(seeds, said):
 
 def test_one_seed_asks_for_a_wider_interval():
     """The same draws, told apart only by whether seeds measured the noise."""
-    drawn = answers.answer(
-        {10.0**x: {0: made.parabola(x)} for x in X}, barred=(), lost=(), stalled=(), examples={}
-    )  # fmt: skip
-    several = dataclasses.replace(drawn, noise=dataclasses.replace(drawn.noise, df=5.0))
-    (low, high), _ = drawn.interval()
-    (own_low, own_high), _ = several.interval()
-    assert low < own_low < own_high < high
-    assert (low, high) == drawn.interval(0.97)[0]
-    assert (own_low, own_high) == drawn.interval(0.95)[0]
+    rng = np.random.default_rng(0)
+    wider = 0.0
+    for _ in range(5):
+        scores = {10.0**x: {0: made.parabola(x) + 0.1 * rng.standard_normal()} for x in X}
+        one = answers.answer(scores, barred=(), lost=(), stalled=(), examples={})
+        several = dataclasses.replace(one, noise=dataclasses.replace(one.noise, df=5.0))
+        (low, high), (own_low, own_high) = one.interval()[0], several.interval()[0]
+        assert (low, high) == one.interval(0.97)[0]
+        assert (own_low, own_high) == one.interval(0.95)[0]
+        assert low <= own_low < own_high <= high
+        wider += (high - low) - (own_high - own_low)
+    assert wider > 0.1
 
 
 def test_the_estimates_error_holds_the_truth():
