@@ -38,7 +38,7 @@ import fragment
 from etude.analysis import answer as answers
 from etude.analysis import response
 from etude.analysis.answer import PART, PART_AT_ONE_SEED
-from etude.analysis.evidence import WITHIN, WORSE, WORSE_AT_ONE_SEED
+from etude.analysis.evidence import WITHIN, worse_from
 from etude.analysis.scale import Scale
 
 Floats = NDArray[np.float64]
@@ -131,7 +131,7 @@ def judge(made: answers.Answer, truth: Floats, least: float, optimum: float, sd:
     p_within = (made.gaps(scale) < delta).mean(0)
     within = p_within >= WITHIN
     within[pick] = True
-    worse = (1 - p_within >= (WORSE if made.noise.measured else WORSE_AT_ONE_SEED)) & ~within
+    worse = (1 - p_within >= worse_from(measured=made.noise.measured)) & ~within
     best = int(truth.argmin())
     truly = np.exp(truth) - np.exp(truth[best]) < sd * np.exp(truth[best])
     twins = np.flatnonzero(truth < truth[best] + 1e-9)

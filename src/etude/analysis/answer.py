@@ -24,7 +24,7 @@ from etude.analysis.values import Floats, Plateau, Response
 LEVEL = 0.95
 # The part of the draws that makes the 95 % interval; with one seed the noise is guessed, too, and less of them held the optimum too
 # seldom (docs/validation/coverage.md).
-PART, PART_AT_ONE_SEED = 0.95, 0.97
+PART, PART_AT_ONE_SEED = LEVEL, 0.97
 ASSUMED = 0.1  # standard deviation on the even scale where nothing tells it: one seed, no curve, no error over examples
 BEYOND = 2.0  # ranges of the scores, and standard deviations of a run, that a draw may leave the scores by
 SURE, MAYBE = 0.9, 0.1  # chances that bound the inner and the outer plateau

@@ -70,6 +70,11 @@ class ReadTrial:
         return math.isfinite(self.score) or self.curve.status == "diverged"
 
 
+def worse_from(*, measured: bool) -> float:
+    """Return the chance from which on a rate is called worse; ``measured``: several seeds have told the noise."""
+    return WORSE if measured else WORSE_AT_ONE_SEED
+
+
 class Readings:
     """The curves of a study, read once: scale, dynamics and scores, from which answers and evidence are made."""
 
@@ -259,7 +264,7 @@ class Readings:
         lost = any(self._is_gone(t) or t.is_stalled for t in trials)
         grade = None
         if best is not None and scored:
-            worse = 1 - p_within >= (WORSE if made is not None and made.noise.measured else WORSE_AT_ONE_SEED)
+            worse = 1 - p_within >= worse_from(measured=made is not None and made.noise.measured)
             within = lr == best or (p_within >= WITHIN and not lost)
             grade = "within" if within else "worse" if worse else "unresolved"
         error = math.nan
