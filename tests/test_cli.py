@@ -238,6 +238,15 @@ def test_more_epochs_train_only_the_new_epochs(etude_command, digits_run):
             assert 2 * len(after[key][0][name]) == 3 * len(column)
 
 
+def test_fewer_epochs_than_were_trained_are_refused(etude_command, digits_run):
+    before = records(digits_run)
+    said = etude_command("resume", "--epochs", "1")
+    assert said.status == 2
+    assert "the trials of runs/digits go to 2 epochs: expected that or more, got 1" in said.err
+    assert said.err.count("\n") == 1
+    assert records(digits_run) == before
+
+
 def test_with_a_schedule_more_epochs_are_other_trials_and_that_is_said(etude_command, tmp_path):
     words = ("run", "digits", "--lrs", "1e-2", "--seeds", "1", "--schedule", "linear", "--executor", "inline")
     etude_command(*words, "--epochs", "1", "--quiet")

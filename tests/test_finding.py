@@ -146,7 +146,7 @@ def test_the_command_tells_the_estimate_the_decisions_and_the_cost(etude_command
     assert first == "Rates from 1e-5 to 10, as is usual for the optimizer; seeds 0 to 9; to 40 epochs."
     assert rest[0].startswith("A step takes about ")
     assert re.match(
-        r"The budget \(--trials 6\) buys 6 trials' worth of steps, about .*: 15% of a grid of 13 rates × 3", rest[1]
+        r"The budget \(--trials 6\) buys 6 trials' worth of steps, about .*: 15 % of a grid of 13 rates × 3", rest[1]
     )
     assert any(line.startswith("Decision 1: ") for line in rest)
     assert "How the search went:" in rest

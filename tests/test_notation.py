@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.notation import significant, to_place, with_error
+from etude.notation import share_text, significant, to_place, with_error
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,19 @@ def test_significant_digits_keep_the_number(value, digits):
 
 def test_nothing_is_written_as_minus_zero():
     assert to_place(-0.001, -2) == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0625, "6 %"),
+        (1.0, "100 %"),
+        (0.0, "0 %"),
+        (0.00375, "0.4 %"),
+        (0.0096, "1 %"),
+        (1e-4, "0.01 %"),
+        (1e-6, "0 %"),
+    ],
+)
+def test_a_share_is_written_in_per_cent(share, text):
+    assert share_text(share) == text

@@ -207,6 +207,7 @@ def resume(
     quiet: Quiet = False, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Go on with a run or a search; --lrs, --seeds and --epochs extend it."""
+    from etude.notation import time_text
     from etude.result import Result
     from etude.spec.rates import parse_rates, parse_seeds
     from etude.spec.study import Study
@@ -238,9 +239,13 @@ def resume(
         table["seeds"] = sorted({*([] if stored.searched else table["seeds"]), *parse_seeds(seeds)})
     if epochs is not None:
         table["epochs"] = epochs
-    _carry_out(
-        Study(**table), directory, executor, workers, device, quiet, dry_run, "both" if extended else "unfinished"
-    )
+    longer = Study(**table)
+    if longer.epochs < stored.horizon and not longer.recipe.depends_on_horizon:  # else they are trials of their own
+        raise SpecError(
+            f"resume: --epochs extends a run, and the trials of {directory} go to {time_text(stored.horizon, 'epoch')}: expected "
+            f"that or more, got {longer.epochs:g}"
+        )
+    _carry_out(longer, directory, executor, workers, device, quiet, dry_run, "both" if extended else "unfinished")
 
 
 @app.command()

@@ -64,9 +64,10 @@ def write_whole(path: Path, write: Callable[[Path], object], what: str) -> Path:
         write(partial)
         partial.replace(path)
     except OSError as error:
+        raise DiskError(f"{path}: {what} cannot be written: {error.strerror or error}") from None
+    finally:  # after Ctrl-C, too
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise DiskError(f"{path}: {what} cannot be written: {error.strerror or error}") from None
     return path
 
 

@@ -64,6 +64,12 @@ def score_text(value: float) -> str:
     return f"{value:.4f}" if not value or 0.001 <= abs(value) < 10_000 else significant(value, 3)
 
 
+def share_text(share: float) -> str:
+    """Write a share in per cent: ``6 %``, ``0 %``; from 0.005 to 1 % with one significant digit: ``0.4 %``."""
+    percent = 100 * share
+    return f"{percent:.1g} %" if 0.005 <= percent < 0.95 else f"{percent:.0f} %"
+
+
 def time_text(time: float, unit: str) -> str:
     """Write ``5 epochs``, ``1 epoch``, ``0.1 epochs``, ``20,000 steps``."""
     return f"{time:,.10g} {unit}{'' if time == 1 else 's'}"

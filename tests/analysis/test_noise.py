@@ -185,4 +185,4 @@ def test_the_margin_takes_the_first_that_is_known():
     assert noise.margin(None, np.nan, share, 0.9, 0.01, 0.5) == (0.01, "standard error over the validation examples")
     value, source = noise.margin(None, 0.0, share, 0.9, np.nan, -0.5)
     assert value == pytest.approx(0.01)
-    assert source == "a guess: 2% of what training gained"
+    assert source == "a guess: 2 % of what training gained"

@@ -188,7 +188,7 @@ def test_what_is_no_warmup_is_refused(warmup):
 
 def test_one_cycle_has_its_own_warmup():
     with pytest.raises(
-        SpecError, match=r"warmup: one-cycle rises by itself, for 30% of the horizon: leave the warmup out"
+        SpecError, match=r"warmup: one-cycle rises by itself, for 30 % of the horizon: leave the warmup out"
     ):
         Recipe(schedule="one-cycle", warmup=1)
 

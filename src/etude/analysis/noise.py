@@ -15,6 +15,7 @@ import numpy as np
 
 from etude.analysis.scale import Scale
 from etude.analysis.values import Floats
+from etude.notation import share_text
 
 EXAMPLES_CORRELATION = 0.5  # of two rates evaluated on the same examples; measured by `make validate`
 GUESS = 0.02  # of what training gained, where nothing else is known
@@ -178,4 +179,4 @@ def margin(
         return float(between * scale.level(best)), "standard deviation between seeds"
     if np.isfinite(best_error) and best_error > 0:
         return best_error, "standard error over the validation examples"
-    return GUESS * abs(gained), f"a guess: {GUESS:.0%} of what training gained"
+    return GUESS * abs(gained), f"a guess: {share_text(GUESS)} of what training gained"

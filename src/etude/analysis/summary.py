@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from etude.analysis.reading import RateEvidence
 from etude.analysis.scale import Scale
 from etude.analysis.values import NoiseReading, Recommendation, Response, SecondOpinion, SeedPlan, Sensitivity
-from etude.notation import rate_text
+from etude.notation import rate_text, share_text
 
 NARROW = 0.05  # decades: a plateau below the resolution of the curve is none
 LIKELY_LOST = 0.02  # chance of losing a trial from which on it is told
@@ -25,14 +25,14 @@ def summary(
     if noise.sd is not None:
         yield f"Expected of new seeds at {rate_text(answer.lr)}: {scale.pm_text(value, error or 0.0)}."
         degrees = f"{noise.df:.0f} degree{'s' * (round(noise.df or 0) != 1)} of freedom"
-        shared = f"; {_percent(noise.correlation)} of it common to all rates of a seed" if noise.correlation else ""
+        shared = f"; {share_text(noise.correlation)} of it common to all rates of a seed" if noise.correlation else ""
         yield f"Between seeds: {scale.gap_text(noise.sd)} (standard deviation, {degrees}{shared})."
     e = evidence[answer.lr]
     # Where no rate lost any, the number would be little but the prior.
     if e.p_diverged_high >= LIKELY_LOST and any(of.n_lost for of in evidence.values()):
         yield (
-            f"Chance of losing a trial at {rate_text(answer.lr)}: {_percent(e.p_diverged)} ({_percent(e.p_diverged_low)} to "
-            f"{_percent(e.p_diverged_high)}, 95 %); none of {e.n_scored} was lost."
+            f"Chance of losing a trial at {rate_text(answer.lr)}: {share_text(e.p_diverged)} ({share_text(e.p_diverged_low)} to "
+            f"{share_text(e.p_diverged_high)}, 95 %); none of {e.n_scored} was lost."
         )
     if (
         sensitivity.value is not None
@@ -41,7 +41,7 @@ def summary(
         and sensitivity.range
     ):
         a, b = map(rate_text, sensitivity.range)
-        part = f", {_percent(sensitivity.covered)} of it tried" if sensitivity.covered < 0.995 else ""
+        part = f", {share_text(sensitivity.covered)} of it tried" if sensitivity.covered < 0.995 else ""
         yield (
             f"LR sensitivity, {a} to {b}{part}: {scale.gap_text(sensitivity.value)} lost on average "
             f"({scale.gap_text(sensitivity.low).removesuffix(' points')} to {scale.gap_text(sensitivity.high)})."
@@ -50,10 +50,6 @@ def summary(
         yield f"Another view: {second.why}."
     if plan is not None:
         yield f"Seeds: {plan.why}."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _where(response: Response, lr: float, paused: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from etude.notation import duration, format_rate, rate_text, score_text
+from etude.notation import duration, format_rate, rate_text, score_text, share_text
 from etude.spec.budget import GRID, GRID_TRIALS
 from etude.store import StoredTrial
 
@@ -209,7 +209,7 @@ def estimate_lines(event: Estimated) -> list[str]:
         f"A step takes about {_short(event.step_s)}, an epoch {_short(event.epoch_s)}, a trial "
         f"{_short(event.epoch_s * search.epochs)}; its weights {max(1, round(event.disk_bytes / 1e6)):,} MB.",
     ]
-    share = f"{event.trials / GRID_TRIALS:.0%} of {GRID}"
+    share = f"{share_text(event.trials / GRID_TRIALS)} of {GRID}"
     bought = (
         f"about {event.trials:.3g} trials' worth of steps" if budget.kind == "wall" else f"{event.trials:.3g} trials'"
     )

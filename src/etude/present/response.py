@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etude.analysis.summary import NARROW
-from etude.notation import format_rate, rate_text, time_text
+from etude.notation import format_rate, rate_text, share_text, time_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -409,8 +409,7 @@ def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: sh
         for word in LOST
         if any(word in point.lost for point in data.points)
     ]
-    shares = {p.lr: 100 * p.paused for p in data.points if p.paused is not None}
-    paused = {lr: f"{share:.0f} %" if share >= 1 else f"{share:.1g} %" for lr, share in shares.items()}
+    paused = {p.lr: share_text(p.paused) for p in data.points if p.paused is not None}
     if paused:
         rows.insert(0, shared.LostRow(label="paused", texts=paused, colours=colours, is_lost=False))
     top = shared.draw_lost(ax, rows, width) + 8.0

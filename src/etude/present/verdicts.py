@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
-from etude.notation import rate_text, significant, time_text
+from etude.notation import rate_text, share_text, significant, time_text
 from etude.present import axes as shared
 from etude.present import palette
 from etude.result import Result
@@ -76,7 +76,7 @@ TABLE: tuple[tuple[Callable[[Evidence], bool], Callable[[Evidence], str]], ...] 
     (lambda e: _paused(e) is not None, lambda e: f"paused at {_paused(e)}"),
     (lambda e: _n(e, "unfinished") > 0, lambda e: _of(e, "unfinished", "not finished")),
     (lambda e: e["verdict"] == "undetermined" and e.get("grade") is not None,
-     lambda e: f"within the margin: {100 * e['p_within']:.0f} %"),
+     lambda e: f"within the margin: {share_text(e['p_within'])}"),
     (lambda e: _agrees(e), lambda e: f"{e['n_agree']} of {e['n_scored'] + e['n_diverged']} seeds agree"),
     (lambda e: e["verdict"] != "diverged" and _n(e, "restless") > 0, lambda e: _of(e, "restless", "restless")),
     (lambda e: e["n_trials"] == 1 and e.get("grade") is not None, lambda _: "one seed"),
@@ -98,8 +98,7 @@ def _at(e: Evidence) -> str:
 def _paused(e: Evidence) -> str | None:
     if e.get("paused_at") is None:
         return None
-    share = 100 * e["paused_at"] / e["horizon"]
-    return f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
+    return share_text(e["paused_at"] / e["horizon"])
 
 
 def _agrees(e: Evidence) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from etude.notation import duration, rate_text, time_text
+from etude.notation import duration, rate_text, share_text, time_text
 from etude.result import Result
 from etude.spec.budget import GRID
 from etude.store import UNFINISHED
@@ -154,7 +154,7 @@ def search_lines(searched: Searched) -> list[str]:
             f"  {number}. {decision.why}: {trials} trial{'s' * (trials != 1)} at {shown}, to {to} epoch{'s' * (epochs != [1])}"
         ]
     lines += [
-        f"It cost {searched.trials:.3g} trials' worth of steps, {searched.share:.0%} of {GRID}, in "
+        f"It cost {searched.trials:.3g} trials' worth of steps, {share_text(searched.share)} of {GRID}, in "
         f"{duration(searched.stored.searched_s)}."
     ]
     lines += [f"It ended: {searched.ended}." if searched.ended else "It has not ended."]

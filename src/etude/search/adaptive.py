@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from etude.analysis.answer import Answer
-from etude.notation import rate_text, rounded
+from etude.notation import rate_text, rounded, share_text
 from etude.search import Decision, Request, Standing
 from etude.search.seen import FIRST, SECOND, Seen
 from etude.spec.study import Study
@@ -136,7 +136,7 @@ class Adaptive:
         known = sorted(x for x in first if low <= x <= high)
         if not seen.moved(FIRST):  # the highest are the first to move, if any does
             return [] if done else [Want(x=x, share=SECOND, seed=seed, why="it may yet improve") for x in known[-2:]], (
-                f"after {FIRST:.0%} of the horizon the objective has not improved at any rate"
+                f"after {share_text(FIRST)} of the horizon the objective has not improved at any rate"
             )
         top = min((x for x in seen.lost if x > _best(first)), default=math.inf)
         between = [
@@ -160,7 +160,7 @@ class Adaptive:
             return [], ""
         if not seen.moved(share):
             return [] if seen.full else [Want(x=max(of), share=1.0, seed=seed, why="it may yet improve")], (
-                f"after {share:.0%} of the horizon the objective has not improved at any rate"
+                f"after {share_text(share)} of the horizon the objective has not improved at any rate"
             )
         if any(region[0] <= x <= region[1] for x in seen.full if x not in seen.still):
             return [], ""
@@ -190,7 +190,9 @@ class Adaptive:
         if sure < SETTLED:
             return Decision(why="all seeds that may be used have been used")
         best = "the best rate" if made.place is not None else "the best rate tried"
-        return Decision(why=f"{rate_text(made.lrs[pick])} is within the margin of {best} with a chance of {sure:.0%}")
+        return Decision(
+            why=f"{rate_text(made.lrs[pick])} is within the margin of {best} with a chance of {share_text(sure)}"
+        )
 
     def _nothing(self, seen: Seen, short: bool) -> str:
         """Say why there is no pick; ``short`` when the budget is what it lacks."""
@@ -277,7 +279,7 @@ def _has(known: Iterable[float], x: float) -> bool:
 
 
 def _may_lie(share: float, low: float, high: float) -> str:
-    return f"after {share:.0%} of the horizon the best rate may lie from {_text(low)} to {_text(high)}"
+    return f"after {share_text(share)} of the horizon the best rate may lie from {_text(low)} to {_text(high)}"
 
 
 def _text(x: float) -> str:

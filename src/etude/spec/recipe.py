@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from etude.errors import SpecError, nearest
+from etude.notation import share_text
 from etude.spec import function
 from etude.spec import schedule as schedules
 from etude.spec.value import number, value
@@ -157,7 +158,7 @@ class Recipe:
         object.__setattr__(self, "schedule_options", schedules.parse_options(self.schedule, self.schedule_options))
         if self.warmup and self.schedule == "one-cycle":
             raise SpecError(
-                f"study.recipe.warmup: one-cycle rises by itself, for {self.schedule_options['rise']:.0%} of the horizon: "
+                f"study.recipe.warmup: one-cycle rises by itself, for {share_text(self.schedule_options['rise'])} of the horizon: "
                 "leave the warmup out, or change schedule_options.rise"
             )
         if self.average != "ema" and self.average_decay != AVERAGE_DECAY:
