@@ -74,11 +74,16 @@ SEARCHERS: dict[str, Make] = {
 }
 
 SLOW = ("tpe-median", "tpe-hyperband")
+# Budgets that are played for themselves, because what is done first depends on them; else one long play is noted as it goes.
+OWN_BUDGETS = {"grid": COSTS, "halving": COSTS, "find": COSTS[:3]}
 
 
 @dataclass(frozen=True)
 class Played:
-    """One play: the regret (in margins) of the pick after each decision and what it had cost; and the interval at the end."""
+    """One play: the regret (in margins) of the pick after each decision and what it had cost; and the interval at the end.
+
+    ``own`` is the regret at the end of budgets that were played for themselves.
+    """
 
     sweep: str
     metric: str
@@ -86,11 +91,14 @@ class Played:
     repetition: int
     costs: tuple[float, ...]
     regrets: tuple[float, ...]
+    own: dict[float, float]
     stated: bool
     holds: bool
 
     def regret(self, cost: float) -> float:
         """Return the regret of the pick that ``cost`` full trials had bought; infinite before there was one."""
+        if cost in self.own:
+            return self.own[cost]
         upto = [regret for spent, regret in zip(self.costs, self.regrets, strict=True) if spent <= cost + 1e-6]
         return upto[-1] if upto else math.inf
 
@@ -115,18 +123,17 @@ def run(job: tuple[Sweep, str, int]) -> Played:
     """Play one searcher once."""
     sweep, name, repetition = job
     part, low, high = parts(sweep, repetition)
-    costs, regrets, game = [], [], Play(part, {})
-    own = name == "find"
-    for budget in COSTS if name in ("grid", "halving") else (max(SHARES.values()) if own else max(COSTS),):
-        # What a grid or a bracket looks like depends on the budget.
-        for game in play(part, SEARCHERS[name](low, high, repetition), budget):
-            if name not in ("grid", "halving") and (game.decided or not own):
+    mine, own, costs, regrets = name == "find", {}, [], []
+    for budget in OWN_BUDGETS.get(name, ()):
+        *_, end = (Play(part, {}), *play(part, SEARCHERS[name](low, high, repetition), budget))
+        own[budget] = end.regret(by_curve=mine)
+    game = Play(part, {})
+    if tuple(own) != COSTS:
+        for game in play(part, SEARCHERS[name](low, high, repetition), max(SHARES.values()) if mine else max(COSTS)):
+            if game.decided or not mine:
                 costs.append(game.spent)
-                regrets.append(game.regret(by_curve=own))
-        if name in ("grid", "halving"):
-            costs.append(budget)
-            regrets.append(game.regret(by_curve=False))
-    interval = stated(part, game.results) if own else None
+                regrets.append(game.regret(by_curve=mine))
+    interval = stated(part, game.results) if mine else None
     holds = False
     if interval is not None:
         inside = (part.lrs >= interval[0] * 0.999) & (part.lrs <= interval[1] * 1.001)
@@ -134,7 +141,9 @@ def run(job: tuple[Sweep, str, int]) -> Played:
         if not inside.any():  # the interval lies between two rates of the sweep
             near = {part.nearest(interval[0]), part.nearest(interval[1])}
             holds = bool(min(part.regrets[list(near)]) <= part.margin)
-    return Played(sweep.name, sweep.metric, name, repetition, tuple(costs), tuple(regrets), interval is not None, holds)
+    return Played(
+        sweep.name, sweep.metric, name, repetition, tuple(costs), tuple(regrets), own, interval is not None, holds
+    )
 
 
 def read(folder: Path) -> list[Sweep]:

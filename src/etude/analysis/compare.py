@@ -3,20 +3,13 @@
 The difference of two runs is that of their *estimates*, which a rate-response curve has freed of the winner's curse, so it
 agrees with the levels that are printed. Its error is measured on the seeds: where both runs have two or more seeds in common
 and the same validation data, the differences seed by seed (paired, df S − 1), else each run's own scatter (Welch 1947, with
-Satterthwaite's df). What the choice of the rate still does: each run chose its rate on the very seeds that measure the error.
-Two identical methods, 20,000 studies a cell, 2, 3 or 5 seeds that share nothing to most of their scatter, response flat or
-curved; false "better" or false "worse", the largest of all cells (nominal 2.5 %):
-
-    rates tried    estimates that are raw means    estimates from a curve (a quadratic)
-    7 against 7                2.3 %                          2.2 %
-    1 against 7                9.3 %                          3.4 %
-    3 against 13               5.5 %                          3.1 %
-
-With etude's own estimates: 1.5, 7.5 (one rate against seven, flat) and 1.5 % (five against thirteen), 200 comparisons a cell
-(docs/validation/comparisons.md). So equal effort errs on the safe side, the estimates correct most of unequal effort, and
-where the better run's estimate is still the raw mean and it tried more rates, the sentence says so. Choosing on the other
-seeds and scoring on the left-out one was tried instead: up to 8 %. `tests/analysis/test_compare.py` repeats the simulation in
-small.
+Satterthwaite's df). What the choice of the rate still does: each run chose its rate on the very seeds that measure the error,
+and the best of seven rates that are equal looks better than one rate. An estimate may take too little of that off (none, where
+it is the mean that the rate was chosen by), so the interval reaches from the difference of the estimates to the one that is
+left if all rates that noise does not tell from the chosen one were equal. How often two identical methods are told apart is in
+docs/validation/comparisons.md; `tests/analysis/test_compare.py` repeats it in small with other estimates. Without that reach a
+run of seven rates that are equal was called better than one rate in 7.5 %. Choosing on the other seeds and scoring on the
+left-out one was tried instead: up to 8 %.
 
 Each interval is 95 % by itself; with many runs some will be told apart by chance. R rates, S seeds.
 """
@@ -25,17 +18,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
+from etude.analysis import noise as noises
 from etude.analysis.scale import Scale, find_scale
 from etude.notation import rate_text
 
 Interval = tuple[float, float]
 LEVEL = 0.95
 SAME = 1e-9  # relative: a scatter below it is rounding, not noise
+TIED = 2.0  # standard errors of their difference within which two rates count as not told apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +115,9 @@ class _Gap:
     n_paired: int = 0
     correlation: float | None = None
     reason: str | None = None
+    tied: tuple[int, int] | None = (
+        None  # rates that noise does not tell from the chosen one, where that widens the interval
+    )
 
 
 def compare(runs: Sequence[Run], *, direction: str, metric: str = "") -> Compared:
@@ -158,7 +156,7 @@ def _read_run(run: Run, scale: Scale) -> RunReading:
 def _read_pair(run: Run, first: Run, scale: Scale) -> PairReading:
     margin = min((m for m in (run.margin, first.margin) if m is not None), default=None)
     missing = [one.name for one in (run, first) if not _chosen(one)]
-    gap = None if missing else _gap(run, first, scale.sign)
+    gap = None if missing else _gap(run, first, scale)
     reason = gap.reason if gap is not None else f"{' and '.join(missing)} has no rate to recommend"
     outcome = "no difference told" if gap is None else _outcome(gap, margin)
     sensitivity_outcome, sensitivity_sentence = _sensitivities(run, first, scale)
@@ -201,44 +199,70 @@ def _optimism(run: Run) -> float:
     return 0.0 if estimate is None else _mean(_chosen(run).values()) - estimate
 
 
-def _gap(run: Run, first: Run, sign: int) -> _Gap:
+def _luck(run: Run, scale: Scale) -> tuple[float, int]:
+    """Return by how much the best of the rates that noise does not tell apart looks better than it is, if they are equal.
+
+    In the metric's unit, 0 or more; and how many rates these are. The expectation of the best of k normal values is Blom's
+    approximation (1958).
+    """
+    lrs = sorted(run.scores)
+    noise = noises.measure(
+        {lr: {seed: float(scale.even(v)) for seed, v in run.scores[lr].items()} for lr in lrs if run.scores[lr]}
+    )
+    if run.lr is None or not noise.measured:
+        return 0.0, 1
+    chosen = int(np.argmin(np.abs(noise.x - math.log10(run.lr))))
+    error = np.sqrt(noise.variance / noise.count)
+    tied = noise.mean - noise.mean[chosen] <= TIED * np.hypot(error, error[chosen])
+    count = int(tied.sum())
+    luck = float(special.ndtri((count - 0.375) / (count + 0.25)) * error[chosen])
+    return luck * float(scale.level(_mean(_chosen(run).values()))), count
+
+
+def _gap(run: Run, first: Run, scale: Scale) -> _Gap:
     """Measure the difference, positive where ``run`` is better, with its interval."""
-    ours, theirs = _chosen(run), _chosen(first)
+    sign, ours, theirs = scale.sign, _chosen(run), _chosen(first)
     optimism = _optimism(run) - _optimism(first)
     shared = sorted(set(ours) & set(theirs))
     level = max(abs(v) for v in (*ours.values(), *theirs.values()))
     if len(shared) >= 2 and run.data and run.data == first.data:
         x_S, y_S = (np.array([by_seed[seed] for seed in shared]) for by_seed in (ours, theirs))
         d_S = sign * (x_S - y_S)
-        difference, sd, n = float(d_S.mean()) - sign * optimism, float(d_S.std(ddof=1)), len(shared)
+        difference, sd, n = float(d_S.mean()), float(d_S.std(ddof=1)), len(shared)
         flat = min(x_S.std(), y_S.std()) <= SAME * level
         correlation = float(np.corrcoef(x_S, y_S)[0, 1]) if n > 2 and not flat else None
+        paired = _Gap(difference=difference - sign * optimism, interval=None, df=None, paired=True, n_paired=n,
+                      correlation=correlation)  # fmt: skip
         if sd <= SAME * level:
-            equal = bool(abs(difference) <= SAME * level)
+            equal = bool(abs(paired.difference) <= SAME * level)
             reason = (
                 "the same scores, seed by seed"
                 if equal
                 else "all seeds differ by the same, so their scatter is not known"
             )
-            return _Gap(difference=difference, interval=None, df=None, paired=True, n_paired=n, correlation=correlation,
-                        reason=reason)  # fmt: skip
-        interval = _student(difference, sd / math.sqrt(n), n - 1)
-        return _Gap(
-            difference=difference, interval=interval, df=n - 1, paired=True, n_paired=n, correlation=correlation
-        )
-    difference = sign * (_mean(ours.values()) - _mean(theirs.values()) - optimism)
+            return replace(paired, reason=reason)
+        return _with_interval(paired, difference, sd / math.sqrt(n), n - 1, run, first, scale)
+    difference = sign * (_mean(ours.values()) - _mean(theirs.values()))
+    apart = _Gap(difference=difference - sign * optimism, interval=None, df=None, paired=False)
     alone = [one.name for one, by_seed in ((run, ours), (first, theirs)) if len(by_seed) < 2]
     if alone:
-        reason = "one seed: not told" if len(alone) == 2 else f"one seed of {alone[0]}: not told"
-        return _Gap(difference=difference, interval=None, df=None, paired=False, reason=reason)
+        return replace(apart, reason="one seed: not told" if len(alone) == 2 else f"one seed of {alone[0]}: not told")
     variances = [float(np.var(list(s.values()), ddof=1)) / len(s) for s in (ours, theirs)]
     if math.sqrt(sum(variances)) <= SAME * level:
-        return _Gap(difference=difference, interval=None, df=None, paired=False,
-                    reason="the seeds do not differ, so their scatter is not known")  # fmt: skip
+        return replace(apart, reason="the seeds do not differ, so their scatter is not known")
     df = sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, (ours, theirs), strict=True))
-    return _Gap(
-        difference=difference, interval=_student(difference, math.sqrt(sum(variances)), df), df=df, paired=False
-    )
+    return _with_interval(apart, difference, math.sqrt(sum(variances)), df, run, first, scale)
+
+
+def _with_interval(gap: _Gap, means: float, error: float, df: float, run: Run, first: Run, scale: Scale) -> _Gap:
+    """Give the gap its interval: Student's about both the estimates' difference and that of the ``means`` less their luck."""
+    (ours, our_count), (theirs, their_count) = _luck(run, scale), _luck(first, scale)
+    reach = means - (ours - theirs) - gap.difference if our_count != their_count else 0.0
+    low, high = _student(gap.difference, error, df)
+    return replace(
+        gap, df=df, interval=(low + min(0.0, reach), high + max(0.0, reach)),
+        tied=(our_count, their_count) if reach else None,
+    )  # fmt: skip
 
 
 def _student(difference: float, error: float, df: float) -> Interval:
@@ -277,6 +301,9 @@ def _pair_sentence(
     width = (high - low) / 2
     how = f"paired over {_count(gap.n_paired, 'seed')}" if gap.paired else (
         f"Welch, {len(_chosen(run))} and {_count(len(_chosen(first)), 'seed')}")  # fmt: skip
+    if gap.tied is not None:
+        ours, theirs = gap.tied
+        how += f"; allows for the luck of choosing: {_count(ours, 'tied rate')} in {run.name}, {theirs} in {first.name}"
     interval = f"95 %: {signed(low, width, scale, unit=False)} to {signed(high, width, scale)}; {how}"
     size = signed(abs(gap.difference), width, scale, plus=False)
     if outcome in ("better", "worse"):
@@ -286,20 +313,7 @@ def _pair_sentence(
                 f"{signed(gap.difference, width, scale)} ({interval})")  # fmt: skip
     else:
         text = f"No difference told between {run.name} and {first.name}: {signed(gap.difference, width, scale)} ({interval})"
-    return f"{text}.{_caveat(run, first, outcome)}"
-
-
-def _caveat(run: Run, first: Run, outcome: str) -> str:
-    """Say where the better run may owe it to having tried more rates: its estimate is the mean it was chosen by."""
-    winner, loser = (run, first) if outcome == "better" else (first, run)
-    level = max(abs(v) for v in _chosen(winner).values())
-    chosen_by_mean = abs(_optimism(winner)) <= SAME * level
-    if outcome not in ("better", "worse") or len(winner.scores) <= len(loser.scores) or not chosen_by_mean:
-        return ""
-    return (
-        f" {winner.name} chose among {len(winner.scores)} rates and {loser.name} among {len(loser.scores)}, "
-        "which favours it by chance."
-    )
+    return f"{text}."
 
 
 def _sensitivities(run: Run, first: Run, scale: Scale) -> tuple[str, str]:
