@@ -128,10 +128,11 @@ def judge(made: answers.Answer, truth: Floats, least: float, optimum: float, sd:
     assert pick is not None
     between = made.noise.sd(pick) if made.noise.measured else sd
     delta = between * float(np.exp(made.noise.mean[pick]))
-    p_within = (made.gaps(scale) < delta).mean(0)
+    p_within = (made.gaps(scale) <= delta).mean(0)
     within = p_within >= WITHIN
     within[pick] = True
-    worse = (1 - p_within >= worse_from(measured=made.noise.measured)) & ~within
+    behind = made.noise.mean > made.noise.mean[pick]
+    worse = behind & (1 - p_within >= worse_from(measured=made.noise.measured)) & ~within
     best = int(truth.argmin())
     truly = np.exp(truth) - np.exp(truth[best]) < sd * np.exp(truth[best])
     twins = np.flatnonzero(truth < truth[best] + 1e-9)

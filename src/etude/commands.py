@@ -55,4 +55,4 @@ def next_reason(result: Result, next_run: Mapping[str, Any]) -> str:
     if seeds:
         return f"train more seeds, {seeds} in all: {why}"
     unfinished = sum(count for status, count in result.counts.items() if status in UNFINISHED)
-    return f"train the {unfinished} trial{'s' * (unfinished != 1)} that end before the others to the end"
+    return f"train the {unfinished} trial{'s' * (unfinished != 1)} that end{'s' * (unfinished == 1)} before the others to the end"

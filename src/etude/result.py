@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from etude.spec.objective import Objective
     from etude.spec.study import Study
 
-ANALYSIS_VERSION = "6"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
+ANALYSIS_VERSION = "7"  # pinned to etude.analysis.VERSION by a test, so that reading needs no NumPy
 JSON_FORMAT = 1
 READINGS = (
     "noise",
@@ -40,10 +40,6 @@ READINGS = (
     "binned",
     "summary",
 )  # as the analysis has them
-LATE = (
-    "Nothing was logged before training (epoch 0), so whether a rate moved at all, or ended where it had started, is told from "
-    "its first evaluation on."
-)
 ADAMW_DECAY = 0.01  # of torch.optim.AdamW where the recipe does not say; a test holds it against the class
 
 
@@ -153,9 +149,7 @@ class Result:
         """What cannot be told from the records, and what else the analysis has to say."""
         of_data = self.stored.identity.get("data", {}).get("notes", ())
         imported = () if self.imported is None else self.imported.notes
-        begun = [trial.evaluations[0].step for trial in self.judged if trial.evaluations]
-        late = (LATE,) if self.is_own_loop and begun and min(begun) > 0 else ()
-        return (*of_data, *imported, *late, *self.analysis.get("notes", ()))
+        return (*of_data, *imported, *self.analysis.get("notes", ()))
 
     @cached_property
     def horizon(self) -> float:

@@ -188,7 +188,7 @@ def test_unfinished_trials_are_undetermined_and_said():
     running = curve(1e-2, [0.95, 0.96], status="running")
     analysis = judge(SLOW, GOOD, running)
     assert verdicts(analysis)[1e-2] == "undetermined"
-    assert analysis.rates[2].reason == "Still training: no score at the horizon yet."
+    assert analysis.rates[2].reason == "No score at the horizon: not trained that far."
     assert analysis.recommendation.provisional
 
 

@@ -33,7 +33,7 @@ from etude.analysis.values import (
 )
 from etude.notation import rate_text
 
-VERSION = "6"
+VERSION = "7"
 LARGEST = 1e60  # of a metric: beyond it squares overflow
 
 
@@ -113,7 +113,7 @@ def _analyse(
     }
     seen, cost = _noise(made, pick, study), sensitivity(made, best, never, study.start, study.scale)
     other = None if second is None or best is None else _second(study, second, best, evidence)
-    notes = _notes(curves, weight_decay, steps_per_epoch, select)
+    notes = _notes(study, weight_decay, steps_per_epoch, select)
     return Analysis(
         margin=delta,
         margin_source=source,
@@ -202,14 +202,21 @@ def _second(
     )
 
 
-def _notes(
-    curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch: int | None, select: str
-) -> tuple[str, ...]:
+def _notes(study: Readings, weight_decay: float | None, steps_per_epoch: int | None, select: str) -> tuple[str, ...]:
     chosen = (
         "A trial's score is its best evaluation, not its last: the best of many is partly luck, and more so where a curve is "
         "restless.",
     )
-    return (*(chosen if select == "best" else ()), *_timescale(curves, weight_decay, steps_per_epoch))
+    late = "Nothing was recorded before training (epoch 0)" if study.begins_late else ""
+    if late and study.unmoved:
+        late += f"; {' and '.join(map(rate_text, study.unmoved))} begin alike, so that is taken for where all began."
+    elif late:
+        late += ", so whether a rate never moved, or ended where it had started, is not told."
+    return (
+        *(chosen if select == "best" else ()),
+        *((late,) if late else ()),
+        *_timescale(study.curves, weight_decay, steps_per_epoch),
+    )
 
 
 def _timescale(curves: Sequence[Curve], weight_decay: float | None, steps_per_epoch: int | None) -> tuple[str, ...]:

@@ -25,7 +25,9 @@ LEVEL = 0.95
 # The part of the draws that makes the 95 % interval; with one seed the noise is guessed, too, and less of them held the optimum too
 # seldom (docs/validation/coverage.md).
 PART, PART_AT_ONE_SEED = LEVEL, 0.97
-ASSUMED = 0.1  # standard deviation on the even scale where nothing tells it: one seed, no curve, no error over examples
+# Standard deviation on the even scale where neither seeds nor the error over examples tell it; less where the curve itself takes
+# less for likely, as for the loss of a language model, of which training moves but a part.
+ASSUMED = 0.1
 BEYOND = 2.0  # ranges of the scores, and standard deviations of a run, that a draw may leave the scores by
 SURE, MAYBE = 0.9, 0.1  # chances that bound the inner and the outer plateau
 
@@ -141,8 +143,9 @@ class Answer:
             part = PART if self.noise.measured else PART_AT_ONE_SEED
         half = 0.5 * (self.grid[1] - self.grid[0])
         low, high = np.quantile(self.place, [(1 - part) / 2, (1 + part) / 2])
-        low, high = max(self.bounds[0], low - half), min(self.bounds[1], high + half)
-        return (float(low), float(high)), self._open(low, high)
+        # Open where the best rate may be the last one itself, and so beyond it; not where it may be a little before it.
+        open_ends = self._open(low, high)
+        return (float(max(self.bounds[0], low - half)), float(min(self.bounds[1], high + half))), open_ends
 
     def _open(self, low: float, high: float) -> tuple[str, ...]:
         """Return which ends of a range (log10) are only the ends of the rates tried."""
@@ -266,12 +269,16 @@ def tabulate(
 
 def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int = response.DRAWS) -> Answer:
     """Make the answer of a table and the ``n``-th of the curves drawn, or of its rates alone where there are none."""
-    values = _alone(table.noise, table.known, draws)
+    on_curve, inferred, assumed = np.zeros(len(table.lrs)), np.full(len(table.lrs), np.nan), ASSUMED**2
+    if drawn is not None:
+        levels = np.where(table.keep, drawn.levels[n], np.nan)
+        inferred[table.fitted] = levels * table.height**2 * table.noise.count[table.fitted]
+        assumed = min(assumed, float(np.nanmean(inferred)))
+    values = _alone(table.noise, table.known, assumed, draws)
     place = curve = None
     grid = np.empty(0)
     closed = (False, False)
     best = values[:, list(table.candidates) or slice(None)].min(1)
-    on_curve, inferred = np.zeros(len(table.lrs)), np.full(len(table.lrs), np.nan)
     if drawn is not None:
         grid, curve = drawn.grid, drawn.curve[n] * table.height
         index = curve.argmin(1)
@@ -279,8 +286,6 @@ def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int 
         bent = table.keep & (table.x <= drawn.reach[n][:, None])
         values[:, table.fitted] = np.where(bent, drawn.rates[n] * table.height, values[:, table.fitted])
         on_curve[table.fitted] = bent.mean(0)
-        levels = np.where(table.keep, drawn.levels[n], np.nan)
-        inferred[table.fitted] = levels * table.height**2 * table.noise.count[table.fitted]
         best = lowest
         if table.candidates:  # a rate that stands for itself may be the best, too
             own = values[:, list(table.candidates)]
@@ -293,8 +298,10 @@ def conclude(table: Table, drawn: response.Draws | None, n: int = 0, draws: int 
     )  # fmt: skip
 
 
-def _alone(noise: Noise, known: Floats, draws: int) -> Floats:
+def _alone(noise: Noise, known: Floats, assumed: float, draws: int) -> Floats:
     """Draw what each rate reaches from its own mean (D, R): normal, and Student's t where seeds measured the noise.
+
+    ``assumed`` is the variance of a run where neither seeds nor the error over examples (``known``) tell it.
 
     The noise is pooled over neighbours, so a draw stretches all rates alike.
     """
@@ -306,7 +313,7 @@ def _alone(noise: Noise, known: Floats, draws: int) -> Floats:
         stretch = np.sqrt(noise.df / (2 * special.gammaincinv(noise.df / 2, rng.permutation(strata))))
         away = sd * normal * stretch[:, None]
     else:
-        sd = np.sqrt(np.where(known > 0, known, ASSUMED**2) / noise.count)
+        sd = np.sqrt(np.where(known > 0, known, assumed) / noise.count)
         away = sd * normal
     # Student's t has no mean on a logarithmic scale: a draw far from all scores is cut.
     most = BEYOND * (float(np.ptp(noise.mean)) + sd)

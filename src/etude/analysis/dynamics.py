@@ -49,31 +49,35 @@ class Evidence:
 
 
 def classify(
-    curve: Curve, metric: str, error: Floats, sign: int, gain: float, score_gain: float
-) -> tuple[str | None, dict[str, Any]]:
+    curve: Curve, metric: str, error: Floats, sign: int, gain: float, score_gain: float, *, level: str | None,
+    begin: tuple[float, float],
+) -> tuple[str | None, dict[str, Any]]:  # fmt: skip
     """Return the word and its evidence, or None and ``{"reason": …}``.
 
     ``error`` (E,) are the objective's standard errors, NaN where unknown; ``gain`` and ``score_gain`` the largest
-    improvements of loss and objective over step 0 in the study.
+    improvements of loss and objective over step 0 in the study. ``level`` names the loss that movement is measured by, and
+    ``begin`` has that loss and the objective before training; NaN where nobody recorded them: then a curve that does not move
+    may have learned all it could before its first evaluation, so ``stalled``, ``collapsed`` and ``spiking`` are not told.
     """
     if curve.status == "diverged":
         return None, {"reason": f"the loss stopped being finite at {curve.diverged_unit} {curve.diverged_step}"}
-    level = next((curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics), None)
     if len(curve.steps) < 2 or level is None:
         return None, {"reason": "fewer than two evaluations"}
+    losses = curve.metrics[level]
     blocks, errors = _blocks(curve.loss)
-    start = level[0]
+    start, first = begin
     with np.errstate(invalid="ignore", over="ignore"):
-        progress = float((start - level[-1]) / gain)
-        away = np.concatenate([np.abs(level - start), _moves(blocks, errors, start)])
+        progress = float((start - losses[-1]) / gain)
+        away = np.concatenate([np.abs(losses - start), _moves(blocks, errors, start)])
         moved = float(np.nanmax(away) / gain) if np.isfinite(away).any() else np.nan
         score = sign * curve.metrics[metric]
-        score_progress = float((score[-1] - score[0]) / score_gain) if score_gain > 0 else 0.0
-        away = np.abs(score - score[0])
+        score_progress = float((score[-1] - sign * first) / score_gain) if score_gain > 0 else 0.0
+        away = np.abs(score - sign * first)
         score_moved = float(np.nanmax(away) / score_gain) if score_gain > 0 and np.isfinite(away).any() else np.nan
-        train = curve.metrics.get("train_loss", level)
+        train = curve.metrics.get("train_loss", losses)
         train_progress = float((start - train[-1]) / gain)  # a falling training loss tells overfitting from collapse
-    setback, share, recoveries = _setbacks(score[1:], error[1:])
+    after = int(curve.steps[0] == 0)  # what comes first in training is no setback
+    setback, share, recoveries = _setbacks(score[after:], error[after:])
     evidence = Evidence(
         progress=progress,
         train_progress=progress if not np.isfinite(train_progress) else train_progress,

@@ -95,6 +95,9 @@ class Readings:
             metric,
             final=[c.at(metric, place)[0] for c, place in zip(curves, self.places, strict=True)],
         )
+        self._known_begins: dict[str, float] = {}
+        self.begins_late = any(len(c.steps) > 1 for c in curves) and all(c.steps[0] > 0 for c in curves if len(c.steps))
+        self.unmoved = self._unmoved()
         self.gain, self.score_gain = self._gains()
         self.start = next(
             (float(c.metrics[metric][0]) for c in curves
@@ -122,7 +125,9 @@ class Readings:
         """Return the largest improvements over step 0, of the loss and of the objective, the units of progress.
 
         Neither is less than a small share of where it started: 1 % of the loss, a tenth of the error, so that a study in
-        which nothing has learned does not take noise for progress. Of final values alone: how far apart they are.
+        which nothing has learned does not take noise for progress. Where nothing was recorded at step 0, the middle one of
+        all first values stands in: one run that blew up at first must not make the unit. Of final values alone: how far
+        apart they are.
         """
         gain, score_gain, start, final = 0.0, 0.0, 1.0, []
         for curve in self.curves:
@@ -130,16 +135,57 @@ class Readings:
             if len(score) < 2:
                 final += [float(value) for value in score if np.isfinite(value)]
                 continue
-            level = _level(curve)
-            if level is not None and np.isfinite(level[0]):
-                start = abs(float(level[0])) or 1.0
-                gain = max(gain, float(level[0] - np.nanmin(level)))
-            if np.isfinite(score[0]):
-                least = (0.1 if self.scale.kind == "share" else 0.01) * float(self.scale.level(abs(float(score[0]))))
-                score_gain = max(score_gain, least, float(np.nanmax(score) - score[0]))
+            name = _level(curve)
+            if name is not None and np.isfinite(level := self._unit_begin(curve, name)):
+                start = abs(level) or 1.0
+                gain = max(gain, float(level - np.nanmin(curve.metrics[name])))
+            if np.isfinite(begin := self._unit_begin(curve, self.metric)):
+                least = (0.1 if self.scale.kind == "share" else 0.01) * float(self.scale.level(abs(begin)))
+                score_gain = max(score_gain, least, float(np.nanmax(score) - self.scale.sign * begin))
         if score_gain == 0 and final:
             score_gain = max(final) - min(final)
         return max(gain, 0.01 * start), score_gain
+
+    def _unit_begin(self, curve: Curve, name: str) -> float:
+        """Return where the units of progress count from: where the curve began, or else the middle one of all first values."""
+        begin = self._begin(curve, name)
+        return begin if math.isfinite(begin) else _middle(self._firsts(name, {c.lr for c in self.curves}))
+
+    def _begin(self, curve: Curve, name: str) -> float:
+        """Return a metric before training: the curve's own, else that of the others, which begin alike; NaN where none has it."""
+        values = curve.metrics[name]
+        own = float(values[0]) if curve.steps[0] == 0 else math.nan
+        return own if math.isfinite(own) else self._begins(name)
+
+    def _begins(self, name: str) -> float:
+        """Return where curves begin: the middle one of the values at step 0, or else the first ones of rates that had not moved."""
+        if name not in self._known_begins:
+            at_0 = [
+                float(c.metrics[name][0]) for c in self.curves if name in c.metrics and len(c.steps) and c.steps[0] == 0
+            ]
+            unmoved = [] if any(map(math.isfinite, at_0)) else self._firsts(name, self.unmoved)
+            self._known_begins[name] = _middle(unmoved or at_0)
+        return self._known_begins[name]
+
+    def _firsts(self, name: str, lrs: Collection[float]) -> list[float]:
+        """Return the first value of each curve at these rates."""
+        return [float(c.metrics[name][0]) for c in self.curves if c.lr in lrs and len(c.steps) and name in c.metrics]
+
+    def _unmoved(self) -> tuple[float, ...]:
+        """Return the two lowest rates, if nothing was recorded at step 0 and they begin so much alike that neither had moved.
+
+        Had they learned anything by then, they would differ: so the others began there, too.
+        """
+        lrs = tuple(sorted({curve.lr for curve in self.curves}))
+        name = next((found for curve in self.curves if (found := _level(curve)) is not None), None)
+        if name is None or len(lrs) <= 2 or not self.begins_late:
+            return ()
+        first, second = (_middle(self._firsts(name, [lr])) for lr in lrs[:2])
+        lowest = [
+            float(np.nanmin(c.metrics[name])) for c in self.curves if np.isfinite(c.metrics.get(name, np.nan)).any()
+        ]
+        alike = bool(lowest) and abs(first - second) <= dynamics.STALLED_MOVE * (max(first, second) - min(lowest))
+        return lrs[:2] if alike else ()
 
     def _errors(self) -> list[Floats]:
         """Return the standard errors of the objective; where a study has none, from the scatter of its best curves."""
@@ -171,7 +217,15 @@ class Readings:
         return trial.is_lost or self._is_outlying(trial)
 
     def _read(self, curve: Curve, error: Floats, place: int) -> TrialReading:
-        word, found = dynamics.classify(curve, self.metric, error, self.scale.sign, self.gain, self.score_gain)
+        name = _level(curve)
+        begin = (
+            (math.nan, math.nan)
+            if name is None or self.metric not in curve.metrics
+            else (self._begin(curve, name), self._begin(curve, self.metric))
+        )
+        word, found = dynamics.classify(
+            curve, self.metric, error, self.scale.sign, self.gain, self.score_gain, level=name, begin=begin
+        )
         reached = len(curve.steps) > 0 and curve.steps[-1] >= self.step and curve.status not in ("diverged", "failed")
         score = curve.at(self.metric, place)[0] if reached else math.nan
         return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=found)
@@ -242,7 +296,7 @@ class Readings:
         for i, lr in enumerate(lrs):
             column = made.lrs.index(lr) if made is not None and lr in made.lrs else None
             draws = None if gaps is None or column is None or delta is None else gaps[:, column]
-            p_within = math.nan if draws is None or delta is None else float((draws < delta).mean())
+            p_within = math.nan if draws is None or delta is None else float((draws <= delta).mean())
             found[lr] = self._of_rate(
                 lr, best, means, p_within, gap_error=0.0 if ends is None or column is None else float(np.ptp(ends[:, column])) / 2,
                 regret=math.nan if regrets is None or column is None else float(regrets[column]),
@@ -264,7 +318,7 @@ class Readings:
         lost = any(self._is_gone(t) or t.is_stalled for t in trials)
         grade = None
         if best is not None and scored:
-            worse = 1 - p_within >= worse_from(measured=made is not None and made.noise.measured)
+            worse = gap > 0 and 1 - p_within >= worse_from(measured=made is not None and made.noise.measured)
             within = lr == best or (p_within >= WITHIN and not lost)
             grade = "within" if within else "worse" if worse else "unresolved"
         error = math.nan
@@ -387,7 +441,7 @@ class Readings:
             if word == "diverged":
                 count += gone
             elif word == "good":
-                count += not gone and gap < delta
+                count += not gone and gap <= delta
             else:
                 count += gone or gap > delta
         return count
@@ -420,10 +474,15 @@ def binned(curves: Sequence[Curve]) -> tuple[list[Curve], str | None]:
     )
 
 
-def _level(curve: Curve) -> Floats | None:
-    return next(
-        (curve.metrics[n] for n in ("val_loss", "train_loss") if n in curve.metrics and len(curve.metrics[n])), None
-    )
+def _middle(values: Collection[float]) -> float:
+    """Return the median of what is finite, NaN where nothing is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.median(finite)) if finite else math.nan
+
+
+def _level(curve: Curve) -> str | None:
+    """Return the loss by which a curve's movement is measured."""
+    return next((n for n in ("val_loss", "train_loss") if n in curve.metrics and len(curve.metrics[n])), None)
 
 
 def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:

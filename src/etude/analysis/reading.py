@@ -85,6 +85,11 @@ class RateEvidence:
         """Whether the last interval improved the objective by more than its noise."""
         return math.isfinite(self.last_change_error) and self.last_change > max(0.0, 2 * self.last_change_error)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the last interval changed the objective by no more than its noise, as far as that is known."""
+        return abs(self.last_change) <= 2 * self.last_change_error
+
 
 Templates = tuple[tuple[Callable[[RateEvidence], bool], str], ...]
 
@@ -95,7 +100,7 @@ TABLE: Templates = (
     (lambda e: e.verdict == "diverged" and e.n_outlying > 0, "{n_outlying} of its {n_trials} seeds ended far from the others: {mean_all} on average{after}."),
     (lambda e: e.verdict == "diverged" and e.some_learned, "Never left its starting point, above the rates that learn: {mean}{after}."),
     (lambda e: e.verdict == "diverged", "Never left its starting point: {mean}{after}."),
-    (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "Still training: no score at the horizon yet."),
+    (lambda e: e.n_scored == 0 and e.n_unfinished > 0, "No score at the horizon: not trained that far."),
     (lambda e: e.is_paused and e.verdict == "too low" and e.behind <= 0, "{pause}, no better in as long than a higher rate that is too low."),
     (lambda e: e.is_paused and e.verdict in ("too high", "unstable") and e.behind <= 0, "{pause}, no better in as long than a lower rate that is too high."),
     (lambda e: e.is_paused and e.verdict == "too low" and e.best_reached > 0, "{pause}, {behind} behind the best rate, {had}: too slow to catch up."),
@@ -114,7 +119,9 @@ TABLE: Templates = (
     (lambda e: e.verdict == "unstable" and e.n_lost > 0, "Lost {n_lost} of its {n_trials} seeds; the others reached {mean} on average{after}."),
     (lambda e: e.verdict == "unstable" and e.setback > 0, "Restless: fell back by {setback} between two evaluations and ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "unstable", "Restless: its training loss rose again and again; it ended at {mean}, {gap} short of the best."),
-    (lambda e: e.verdict == "too high" and e.unit != "", "Settled at {mean}{after}, {gap} short of the best."),
+    (lambda e: e.verdict == "too high" and e.unit != "" and e.still_improving, "Still improving at the end: {mean}{after}, {gap} short of the best, which is a lower rate."),
+    (lambda e: e.verdict == "too high" and e.unit != "" and e.settled, "Settled at {mean}{after}, {gap} short of the best."),
+    (lambda e: e.verdict == "too high" and e.unit != "", "Ended at {mean}{after}, {gap} short of the best."),
     (lambda e: e.verdict == "too high", "{mean}, {gap} short of the best, which is a lower rate."),
     (lambda e: e.verdict == "good" and e.is_best and not e.is_top, "The least to lose, by its neighbours too: {mean}{after}{restless}."),
     (lambda e: e.verdict == "good" and e.is_best, "The best: {mean}{after}{restless}."),

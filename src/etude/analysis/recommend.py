@@ -114,7 +114,7 @@ def recommend(case: Case) -> Recommendation:
         conclusion=_conclusion(case, within) + ".",
         optimum_interval=case.response.optimum_interval,
         interval_open=case.response.open if case.response.located else (),
-        bracket=None if edge or len(tried) == 1 else (tried[position - 1], tried[position + 1]),
+        bracket=(tried[position - 1], tried[position + 1]) if 0 < position < len(tried) - 1 else None,
         within_margin=within,
         edge=edge,
         provisional=provisional is not None,
@@ -125,8 +125,9 @@ def recommend(case: Case) -> Recommendation:
 
 
 def _edge(case: Case) -> str | None:
+    """Return the end of the grid that the recommended rate is at, unless another rate is exactly as good."""
     position = case.tried.index(case.lr)
-    if len(case.tried) == 1:
+    if len(case.tried) == 1 or any(e.gap == 0 and lr != case.lr for lr, e in case.evidence.items()):
         return None
     return "low" if position == 0 else "high" if position == len(case.tried) - 1 else None
 
@@ -142,7 +143,11 @@ def _reason(case: Case, within: Sequence[float], edge: str | None) -> str:
     whole = sum(other.n_scored > 0 for other in case.evidence.values())
     any_paused = any(other.is_paused for other in case.evidence.values())
     of = f"{whole} rates trained to the end, of {n} tried" if any_paused else f"{n} rates"
+    if whole < n and not any_paused:
+        of = f"{whole} rates with a score, of {n} tried"
     how = f"the best of {of}" if e.is_top else f"the least expected regret of {of}"
+    if whole == 1:
+        how = "the only rate tried" if n == 1 else f"the only one of {n} rates with a score"
     if any_paused and whole == 1:
         how = f"the only one of {n} rates that got to the end"
     barred = [lr for lr, other in case.evidence.items() if other.n_lost and other.gap < 0]
@@ -179,11 +184,11 @@ def _conclusion(case: Case, within: Sequence[float]) -> str:
         said = []
         low = list(itertools.takewhile(lambda r: r.verdict == "too low", case.rates))
         if low:
-            said.append(f"{rate_text(low[-1].lr)} and below is too low")
+            said.append(f"{rate_text(low[-1].lr)}{' and below' * (len(low) > 1)} is too low")
         high = list(itertools.takewhile(lambda r: r.verdict in ABOVE, reversed(case.rates)))[::-1]
         if high:
             word = _either([r.verdict for r in high])
-            said.append(f"{rate_text(high[0].lr)} and above{_verb(word, 1)} {word}")
+            said.append(f"{rate_text(high[0].lr)}{' and above' * (len(high) > 1)}{_verb(word, 1)} {word}")
     return f"{conclusion}; {listed(said)}" if said else conclusion
 
 
@@ -242,7 +247,9 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
         further = tuple(lr for lr in (_typed(best / 10), _typed(best * 10)) if 0 < lr < math.inf)
         return NextRun(why="one rate has nothing to be compared with", lrs=further)
     step = float(np.median(np.diff(np.log10(tried))))
-    if edge:
+    if edge and (
+        e.is_top or case.answer.noise.measured
+    ):  # else a better one seed further inside asks for more seeds first
         factor = 10 ** (-step if edge == "low" else step)
         further = tuple(sorted(lr for lr in (_typed(best * factor), _typed(best * factor**2)) if 0 < lr < math.inf))
         return NextRun(why="the best rate is at the end of the grid", lrs=further)
@@ -268,7 +275,7 @@ def _next(case: Case, edge: str | None) -> NextRun | None:
     position = tried.index(best)
     between = [
         rounded(math.sqrt(a * b))
-        for a, b in ((tried[position - 1], best), (best, tried[position + 1]))
+        for a, b in itertools.pairwise(tried[max(0, position - 1) : position + 2])
         if math.log10(b / a) >= COARSE
     ]
     return (
@@ -303,7 +310,7 @@ def _next_by_regret(case: Case) -> NextRun | None:
     else:
         told = f"{rate_text(case.lr)} from its rivals"
         if case.plan is not None:
-            told = " and ".join(map(rate_text, case.plan.lrs)) + " apart"
+            told = f"whether {' and '.join(map(rate_text, case.plan.lrs))} differ by more than the margin"
     return NextRun(why=f"more seeds would tell {told}", seeds=e.n_trials - e.n_paused + _more(case))
 
 

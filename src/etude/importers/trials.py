@@ -7,7 +7,7 @@ again is only a missing evaluation. N rows, K trials, P places, T steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,10 +21,16 @@ from etude.spec.objective import Objective
 from etude.store import Stored, StoredTrial
 
 Mask = NDArray[np.bool_]
+MEANT = 1 / 3  # of the trials: where more than this share ends is where they were meant to end
+REACHED = 0.75  # of the trials: where ends are scattered, all are judged where so many had got to
 DENSE = 2  # a training loss by step has at least so many values for each evaluation
 FINAL_VALUES = (
     "Only final values are known: what the curves did on the way (dynamics), and whether more training would change "
     "the answer, cannot be told."
+)
+NOT_FINITE = (
+    "A trial whose rows end before the others' is read as unfinished. One that stopped because its loss was no longer finite is "
+    "read as diverged if its last row says nan or inf."
 )
 
 
@@ -89,7 +95,7 @@ def arrange(table: Table) -> Imported:
     if not _increases(rows, evaluation):
         unit, rows = "step", replace(rows, epoch=rows.step.astype(float))  # epochs too coarse to tell evaluations apart
     last = np.maximum.reduceat(np.where(finite[metric], np.arange(len(rows.step)), -1), rows.starts)
-    ends = _ends(rows, diverged, last)
+    ends, scattered = _ends(rows, diverged, last)
     train_loss = rows.values.get("train_loss", np.full(len(rows.step), np.nan))
     history = ~evaluation & np.isfinite(train_loss) if metrics else np.zeros(len(evaluation), bool)
     trials, by_step, ended = [], {}, {}
@@ -128,7 +134,7 @@ def arrange(table: Table) -> Imported:
         ends={horizon: end for horizon, (end, _) in ends.items()},
         losses=by_step,
         ended=ended,
-        notes=() if unit else (FINAL_VALUES,),
+        notes=tuple(_notes(trials, unit, scattered)),
     )
 
 
@@ -242,9 +248,31 @@ def _increases(rows: _Rows, evaluation: Mask) -> bool:
     return bool((np.diff(rows.epoch[at])[same] > 0).all())
 
 
-def _ends(rows: _Rows, diverged: Ints, last: Ints) -> dict[float | None, tuple[int, float]]:
-    """Return, by horizon, the step and place that trials were meant to reach: where most end, of several the furthest."""
+def _notes(trials: Sequence[StoredTrial], unit: str, scattered: bool) -> Iterator[str]:
+    """Yield what the rows cannot say, and how they were read where they could be read in another way."""
+    if not unit:
+        yield FINAL_VALUES
+        return
+    if scattered:
+        places = sorted({trial.epochs for trial in trials})
+        reached = sum(trial.step >= trial.ends[0] for trial in trials)
+        yield (
+            f"The trials end at different {unit}s, as with early stopping, so they are judged where most of them got to: "
+            f"{reached} of {len(trials)} to {unit} {' or '.join(f'{place:g}' for place in places)}. What came later is not scored."
+        )
+    if any(trial.status == "paused" for trial in trials):
+        yield NOT_FINITE
+
+
+def _ends(rows: _Rows, diverged: Ints, last: Ints) -> tuple[dict[float | None, tuple[int, float]], bool]:
+    """Return, by horizon, the step and place at which trials are judged, and whether their ends are scattered.
+
+    That is where trials were meant to end: the furthest step at which more than `MEANT` of them do, so that many that were
+    given up early do not end the study for the others. Where each ends elsewhere, as with early stopping, it is the furthest
+    step that `REACHED` of them got to.
+    """
     found: dict[float | None, tuple[int, float]] = {}
+    scattered = False
     of_trial = rows.horizon[rows.starts]
     slices = rows.slices()
     for horizon in dict.fromkeys(None if math.isnan(h) else float(h) for h in of_trial):
@@ -255,10 +283,13 @@ def _ends(rows: _Rows, diverged: Ints, last: Ints) -> dict[float | None, tuple[i
             row = ended[np.argmax(rows.step[ended])]
         else:
             steps, counts = np.unique(rows.step[ended], return_counts=True)
-            most = steps[counts == counts.max()].max()
-            row = ended[np.argmax(rows.step[ended] == most)]
+            meant = steps[counts > MEANT * len(ended)]
+            scattered |= not len(meant)
+            reached = counts[::-1].cumsum()[::-1] >= REACHED * len(ended)
+            end = meant.max() if len(meant) else steps[reached].max()
+            row = ended[np.argmax(rows.step[ended] == end)]
         found[horizon] = int(rows.step[row]), float(rows.epoch[row])
-    return found
+    return found, scattered
 
 
 def _with_history(train_loss: Floats, history: Mask, kept: Ints) -> Floats:
