@@ -121,10 +121,13 @@ def accuracy(lr, share, seed=0):
     return 1 - min(0.9, error * (1 + 0.02 * math.sin(100 * (seed + 1) * (1 + math.log10(lr)))))
 
 
-def searched(directory: Path, plan: dict[float, list[float]], *, function=accuracy, **study: Any) -> Result:
+def searched(
+    directory: Path, plan: dict[float, list[float]], *, function=accuracy, ended: str | None = "the budget is spent", **study: Any
+) -> Result:  # fmt: skip
     """Write a run directory as a search leaves it: ``plan[lr]`` are the shares of the horizon that its seeds 0, 1, … got to.
 
     A rate of 1 or more diverges at a fiftieth of it. With a schedule that depends on the horizon each is a trial of its own.
+    ``ended`` is why it ended, None where it was cut off.
     """
     made = Study.default("digits").replace(epochs=EPOCHS, lrs=sorted(plan), seeds=10, expect={}, **study)
     search = Search(
@@ -174,7 +177,8 @@ def searched(directory: Path, plan: dict[float, list[float]], *, function=accura
                         for step, value in zip(steps, values, strict=True)
                     ),
                 ), b"0")  # fmt: skip
-        writer.decide("the budget is spent", [])
+        if ended is not None:
+            writer.decide(ended, [])
     return Result.load(directory)
 
 

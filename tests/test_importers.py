@@ -99,6 +99,23 @@ def test_a_trial_that_went_further_than_the_others_leaves_them_complete():
     assert made.ends == {None: 2}
 
 
+def test_many_that_were_given_up_early_do_not_end_the_study_for_the_others():
+    whole = {(lr, 0): [3, 2, 1, 0.5] for lr in (0.01, 0.03, 0.1)}
+    made = imported(curves({**whole, **{(lr, 0): [3, 40] for lr in (1.0, 3.0, 10.0, 30.0)}}))
+    assert made.ends == {None: 3}
+    assert sum(status == "paused" for status in statuses(made).values()) == 4
+    assert "is read as diverged if its last row says nan or inf" in made.notes[0]
+
+
+def test_with_early_stopping_all_are_judged_where_most_had_got_to_and_that_is_said():
+    lengths = {1e-4: 9, 3e-4: 8, 1e-3: 7, 3e-3: 6, 1e-2: 5}
+    frame = curves({(lr, 0): list(3 - lr - 0.1 * np.arange(n)) for lr, n in lengths.items()})
+    made = imported(frame)
+    assert made.ends == {None: 5}  # of 9, 8, 7, 6 and 5 values from 0 on: four of five got there
+    assert "are judged where most of them got to: 4 of 5 to epoch 5" in made.notes[0]
+    assert etude.judge(frame).recommendation.lr == 3e-3
+
+
 def test_a_trial_that_trains_on_and_was_never_evaluated_did_not_diverge():
     frame = pd.DataFrame(
         {"lr": [0.1, 0.1, 1, 1], "step": [1, 2, 1, 2], "train_loss": 1.0, "val_loss": [2, 1, nan, nan]}

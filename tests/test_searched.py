@@ -102,3 +102,9 @@ def test_without_a_rate_carried_to_the_end_there_is_a_figure_and_a_run_to_add(tm
     assert found.recommendation.next_command.endswith("--lrs 1e-2 --seeds 1")
     ax = found.plot("rates")
     assert "no trial was carried to the horizon" in [text.get_text() for text in ax.texts]
+
+
+def test_a_search_that_has_not_ended_is_gone_on_with(tmp_path):
+    found = fabricate.searched(tmp_path / "run", PLAN, ended=None)
+    assert found.recommendation.next_command == f"etude resume {tmp_path / 'run'}"
+    assert found.recommendation.next_reason == "the search has not ended, and goes on with"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from etude.result import Result
 
 
+GO_ON = "the search has not ended, and goes on with"
+
+
 def resume(directory: Path | str | None, study: str = "", **options: object) -> str:
     """Return ``etude resume RUN``, with the ``study`` file where its task is in one, and the options that are not None."""
     words = ["etude", "resume", str(directory), *(["--study", study] if study else [])]
@@ -25,6 +28,8 @@ def resume(directory: Path | str | None, study: str = "", **options: object) -> 
 def next_command(result: Result, next_run: Mapping[str, Any]) -> str:
     """Return the command that trains the next run, or the call where only Python knows the task."""
     lrs = ",".join(format_rate(lr) for lr in next_run["lrs"])
+    if next_run["why"] == GO_ON and not (result.is_known_by_name or result.study.get("source", "")):
+        return f"study.find({str(result.directory)!r})"
     seeds = list(result.search.search.seeds) if result.search is not None else sorted(result.study["seeds"])
     more = max(0, (next_run["seeds"] or 0) - len(seeds))
     seeds += range(max(seeds) + 1, max(seeds) + 1 + more)

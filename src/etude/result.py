@@ -341,6 +341,8 @@ class Result:
 
         made = self.analysis["recommendation"]
         next_run = made["next_run"]
+        if self.search is not None and self.search.ended is None:
+            next_run = {"why": commands.GO_ON, "lrs": (), "seeds": None}
         interval, bracket = made["optimum_interval"], made["bracket"]
         return Recommended(
             lr=made["lr"],

@@ -324,8 +324,9 @@ def test_every_sentence_can_be_written():
         ):
             e = RateEvidence(**{
                 **base, "verdict": verdict, "n_trials": n, "n_scored": 0 if kind in ("n_failed", "n_unfinished", "n_paused") else n,
-                kind: n, "is_best": best, "is_top": top, "last_change": last, "setback": setback, "grade": grade, "mean": 0.9,
-                "mean_all": 0.9, "diverged_unit": "step",
+                kind: n, "is_best": best, "is_top": top, "last_change": last,
+                "last_change_error": math.nan if grade is None else 0.01, "behind_seen": best,
+                "setback": setback, "grade": grade, "mean": 0.9, "mean_all": 0.9, "diverged_unit": "step",
                 "gap": gap, "mean_error": 0.01, "horizon": 5.0, "unit": unit, "best_reached": 1.0 if best else math.nan,
                 "needs_low": 7.0, "needs_high": 11.0,
                 "paused_at": 0.5 if kind == "n_paused" and unit else math.nan, "paused_mean": 0.6,

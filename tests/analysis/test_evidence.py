@@ -202,3 +202,96 @@ def test_a_failed_trial_says_what_its_code_raised_and_costs_its_rate_nothing():
     assert found.recommendation.lr == 1e-3
     assert found.rates[0].reason == "Its code raised (3 of 3 seeds): OSError: gone"
     assert found.rates[0].verdict == "undetermined"
+
+
+# Curves of which nothing was recorded before training.
+
+
+def late(curve):
+    """The same trial without what was recorded at step 0."""
+    return dataclasses.replace(
+        curve, steps=curve.steps[1:], epochs=curve.epochs[1:],
+        metrics={name: values[1:] for name, values in curve.metrics.items()},
+        errors={name: values[1:] for name, values in curve.errors.items()},
+    )  # fmt: skip
+
+
+def flat(lr, loss, seed=0):
+    """A trial that had learned all that it would before its first evaluation."""
+    return late(made.trial(lr, loss, seed, start=loss))
+
+
+def test_without_step_0_a_curve_that_lies_flat_may_have_learned_and_one_that_blew_up_is_never_good():
+    found = judge([
+        late(made.trial(1e-4, 0.8)), late(made.trial(1e-3, 0.30, start=0.31)), late(made.trial(1e-2, 0.44)),
+        late(made.trial(0.1, 40.0, start=900.0)),
+    ])  # fmt: skip
+    assert found.recommendation.lr == 1e-3
+    assert verdicts(found)[1e-3] == "good"
+    assert verdicts(found)[0.1] == "too high"
+    assert {trial.dynamics for trial in found.trials} <= {"smooth", "oscillating"}
+    assert "whether a rate never moved, or ended where it had started, is not told" in found.notes[0]
+
+
+def test_without_step_0_the_unit_of_progress_is_not_made_by_a_run_that_blew_up():
+    found = judge([
+        *(late(made.trial(lr, loss)) for lr, loss in ((1e-4, 0.8), (1e-3, 0.3), (1e-2, 0.4))),
+        late(made.trial(0.1, 40.0, start=1e6)),
+    ])  # fmt: skip
+    assert found.margin < 0.1  # 2 % of what training gained
+
+
+def test_two_lowest_rates_that_begin_alike_tell_where_all_began():
+    curves = [flat(1e-6, made.START), flat(1e-5, made.START), *map(late, study(made.parabola, np.arange(-4.0, -1.0)))]
+    collapsed = flat(1.0, made.START)
+    found = judge([*curves, collapsed])
+    assert [verdicts(found)[lr] for lr in (1e-6, 1e-5, 1.0)] == ["too low", "too low", "diverged"]
+    assert found.trials[0].dynamics == found.trials[-1].dynamics == "stalled"
+    assert "1e-6 and 1e-5 begin alike, so that is taken for where all began" in found.notes[0]
+
+
+def test_a_curve_with_step_0_tells_where_the_others_began():
+    begun = study(made.parabola, np.arange(-5.0, -1.0))
+    found = judge([*begun, flat(1.0, made.START)])
+    assert found.trials[-1].dynamics == "stalled"
+    assert found.notes == ()
+
+
+# Rates that are exactly alike.
+
+
+@pytest.mark.parametrize(("seeds", "loss"), [(1, 0.5), (3, 0.5), (3, 0.0)])
+def test_rates_that_end_exactly_alike_are_never_called_worse_and_nothing_more_is_asked_for(seeds, loss):
+    found = judge([made.trial(lr, loss, s) for lr in (1e-5, 1e-4, 1e-3, 1e-2) for s in range(seeds)])
+    assert set(verdicts(found).values()) <= ({"good"} if seeds > 1 else {"good", "undetermined"})
+    assert found.response.reason == "not located: all rates end alike"
+    assert found.recommendation.conclusion.startswith("All 4 rates end exactly alike")
+    assert found.recommendation.next_run is None
+
+
+def test_where_most_rates_end_alike_it_is_not_said_of_all():
+    found = judge([made.trial(lr, 0.5) for lr in (1e-5, 1e-4, 1e-3, 1e-2)] + [made.trial(0.1, 0.6)])
+    assert found.response.reason == "not located: most rates end alike"
+    assert found.recommendation.edge is None
+    assert found.recommendation.next_run.lrs == ()
+
+
+@pytest.mark.parametrize("rng", range(40))
+def test_a_rate_that_scored_better_than_the_recommended_one_is_never_called_worse(rng):
+    """With one seed a step down and a long flat part can make the curve sure of what a single score denies."""
+    step = study(lambda x: np.where(x < -3.4, -2.0, 0.5 + 0.05 * x), X, 1, 0.05, rng=rng)
+    found = judge(step)
+    assert not [r.lr for r in found.rates if r.evidence["gap"] < 0 and r.grade == "worse"]
+
+
+# One seed, and a loss of which training moves but a part.
+
+
+def test_one_seed_of_a_language_models_loss_tells_the_rates_that_are_plainly_too_high():
+    losses = {1e-5: 3.60, 3e-5: 3.40, 1e-4: 3.25, 3e-4: 3.17, 1e-3: 3.15, 3e-3: 3.30, 1e-2: 3.60}
+    found = judge([made.trial(lr, loss, start=4.0) for lr, loss in losses.items()])
+    words = verdicts(found)
+    assert found.recommendation.lr == 1e-3
+    assert words[1e-2] == words[3e-3] == "too high"
+    assert words[1e-5] == words[3e-5] == "too low"
+    assert found.recommendation.interval_open == ()

@@ -1,5 +1,6 @@
 """What is said of rates that a search paused: the words, what they bound, and what is still asked for."""
 
+import dataclasses
 import math
 
 import made
@@ -177,3 +178,32 @@ def test_a_rate_without_an_evaluation_after_the_start_has_no_pause():
     found = judge([run(1e-3, 0), trial(1e-4, 1.0, status="paused", steps=np.empty(0, int), epochs=np.empty(0),
                                        metrics={"val_loss": np.empty(0)}, errors={"val_loss": np.empty(0)}), *WHOLE])  # fmt: skip
     assert verdicts(found)[1e-3] == verdicts(found)[1e-4] == "undetermined"
+
+
+def test_where_the_best_rate_was_not_evaluated_nothing_is_said_of_who_was_ahead_and_behind_is_at_least():
+    rare = [run(lr, seed=s) for lr in (1e-2, 3e-2) for s in (0, 1)]
+    keep = [0, 4, 8, 12, 16]
+    rare = [
+        dataclasses.replace(
+            c, steps=c.steps[keep], epochs=c.epochs[keep], metrics={"val_loss": c.metrics["val_loss"][keep]},
+            errors={"val_loss": c.errors["val_loss"][keep]},
+        )
+        for c in rare
+    ]  # fmt: skip
+    found = judge([*rare, run(1e-4, until=1), run(1e-1, until=1)])
+    said = {rate.lr: rate.reason for rate in found.rates}
+    assert evidence(found, 1e-1)["behind"] < 0
+    assert "where the recommended rate was not evaluated: which of the two was ahead is not told" in said[1e-1]
+    assert " at least " in said[1e-4]
+    whole = {r.lr: r.reason for r in judge([run(1e-2), run(3e-2), run(1e-4, until=1), run(1e-1, until=1)]).rates}
+    assert " at least " not in whole[1e-4]
+
+
+def test_paused_rates_that_are_exactly_alike_ask_for_nothing():
+    def constant(lr):
+        c = run(lr, until=1)
+        return dataclasses.replace(c, metrics={"val_loss": np.full(len(c.steps), 0.7)})
+
+    found = judge([constant(lr) for lr in (1e-4, 1e-3, 1e-2)])
+    assert found.recommendation.reason.endswith("all exactly alike: the rate makes no difference there.")
+    assert found.recommendation.next_run is None

@@ -360,3 +360,56 @@ def test_the_conclusion_names_every_rate_that_is_not_good():
         assert rate_text(rate.lr) in found.recommendation.conclusion
     many = judge(study(lambda x: made.parabola(x, bend=2.0), X, 3, 0.01)).recommendation.conclusion
     assert "3.16e-3 and above is too high or diverged" in many
+
+
+# What is said of the ends, and of how many.
+
+
+def test_an_end_that_is_known_to_be_worse_is_not_open():
+    """The best rate may be a little before the last one, which itself is far worse."""
+    by_rate = {
+        1e-5: (0.03503, 0.03562, 0.03545), 3.16e-5: (0.03069, 0.03082, 0.03073), 1e-4: (0.03273, 0.03171, 0.0298),
+        3.16e-4: (0.02806, 0.02687, 0.02861), 1e-3: (0.08789, 0.07287, 0.0919),
+    }  # fmt: skip
+    found = judge([trial(lr, loss, s) for lr, losses in by_rate.items() for s, loss in enumerate(losses)])
+    assert verdicts(found)[1e-3] == "too high"
+    assert found.recommendation.interval_open == ()
+
+
+def test_one_rate_at_an_end_is_named_without_what_lies_beyond():
+    found = judge(study(lambda x: made.parabola(x, -4.0), [-5.5, -4.0, -3.0, -2.5, -2.0, -1.5], 3, 0.01))
+    assert "3.16e-6 is too low" in found.recommendation.conclusion
+    assert "1e-3 and above is too high" in found.recommendation.conclusion
+
+
+def test_only_rates_with_a_score_are_counted_as_what_the_best_is_the_best_of():
+    curves = study(made.parabola, X[2:5], 1)
+    gone = [made.diverged(1.0), made.diverged(10.0)]
+    assert "the best of 3 rates with a score, of 5 tried" in judge([*curves, *gone]).recommendation.reason
+    assert "the only one of 3 rates with a score" in judge([curves[0], *gone]).recommendation.reason
+    assert "the only rate tried" in judge(curves[:1]).recommendation.reason
+
+
+def test_the_plateau_ends_where_rates_were_trained_to_the_end():
+    """Paused rates bound where the best one may be; what lies between them and the others is no plateau."""
+    whole = study(lambda x: made.parabola(x, -1.0, 0.02), np.linspace(-1.5, -0.5, 4), 3, 0.01)
+    early = [made.paused(made.trial(lr, 2.0, s), 1) for lr in (1e-4, 1e-3) for s in range(3)]
+    found = judge([*early, *whole], searched=True)
+    lowest = min(curve.lr for curve in whole)
+    assert found.response.plateau.low >= lowest * 0.95
+    assert verdicts(found)[1e-4] == "too low"
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([2.3, 0.9, 0.5, 0.35, 0.3, 0.3, 0.3], "Settled at"),
+        ([2.3, 0.9, 0.5, 0.35, 0.3, 0.3, 0.4], "Ended at"),
+        ([2.3, 2.0, 1.7, 1.4, 1.1, 0.8, 0.5], "Still improving"),
+    ],
+)
+def test_only_a_curve_that_did_not_change_at_the_end_is_said_to_have_settled(losses, words):
+    curves = [made.trial(lr, loss, error=0.002) for lr, loss in ((1e-4, 0.2), (1e-3, 0.1))]
+    last = made.trial(1e-2, 0.3, error=0.002)
+    last.metrics["val_loss"][:] = losses
+    assert judge([*curves, last]).rates[-1].reason.startswith(words)

@@ -129,7 +129,7 @@ class Answer:
             optimum=None if wide else _rate(float(np.median(self.place))),
             optimum_interval=None if wide else (_rate(ends[0]), _rate(ends[1])),
             open=open_ends,
-            plateau=None if delta is None else self._plateau(scale, delta),
+            plateau=None if delta is None else self._plateau(scale, delta, shown),
         )
 
     def interval(self, part: float | None = None) -> tuple[tuple[float, float], tuple[str, ...]]:
@@ -147,19 +147,21 @@ class Answer:
         open_ends = self._open(low, high)
         return (float(max(self.bounds[0], low - half)), float(min(self.bounds[1], high + half))), open_ends
 
-    def _open(self, low: float, high: float) -> tuple[str, ...]:
-        """Return which ends of a range (log10) are only the ends of the rates tried."""
+    def _open(self, low: float, high: float, within: tuple[float, float] | None = None) -> tuple[str, ...]:
+        """Return which ends of a range (log10) are only the ends of the rates tried, or of those ``within``."""
         half = 0.5 * (self.grid[1] - self.grid[0])
-        at_low = low <= self.bounds[0] + half and not self.closed[0]
-        at_high = high >= self.bounds[1] - half and not self.closed[1]
+        first, last = within or self.bounds
+        at_low = low <= first + half and not self.closed[0]
+        at_high = high >= last - half and not self.closed[1]
         return tuple(end for end, is_open in (("low", at_low), ("high", at_high)) if is_open)
 
-    def _plateau(self, scale: Scale, delta: float) -> Plateau | None:
+    def _plateau(self, scale: Scale, delta: float, shown: np.ndarray[Any, np.dtype[np.bool_]]) -> Plateau | None:
+        """Return the rates around the best one that are within ``delta`` of it, as far as the curve is ``shown`` (G,)."""
         assert self.curve is not None
         reached = np.isfinite(self.curve)
         with np.errstate(invalid="ignore"):
             gap = scale.sign * (scale.metric(self._best_tried()) - scale.metric(np.where(reached, self.curve, np.inf)))
-        within = ((gap < delta) & reached).mean(0)
+        within = ((gap < delta) & reached).mean(0) * shown
         top = int(within.argmax())
         middle = _stretch(within >= min(0.5, within[top]), top)
         inner = _stretch(within >= SURE, top) if within[top] >= SURE else None
@@ -171,7 +173,7 @@ class Answer:
             decades=float(ends[1] - ends[0]),
             inner=None if inner is None else (_rate(self.grid[inner[0]]), _rate(self.grid[inner[1]])),
             outer=(_rate(self.grid[outer[0]]), _rate(self.grid[outer[1]])),
-            open=self._open(*ends),
+            open=self._open(*ends, within=(self.grid[shown][0], self.grid[shown][-1])),
         )
 
 
@@ -256,7 +258,8 @@ def tabulate(
         return replace(made, why_no_curve=f"not located: a curve needs {response.FEWEST} rates that learned, {there}")
     height = response.span(noise.mean[fitted])
     if height <= 1e-8 * max(1.0, float(np.abs(noise.mean).max())):
-        return replace(made, why_no_curve="not located: all rates end alike")
+        alike = "all" if np.ptp(noise.mean) <= 1e-8 * max(1.0, float(np.abs(noise.mean).max())) else "most"
+        return replace(made, why_no_curve=f"not located: {alike} rates end alike")
     x = noise.x[fitted]
     keep = response.near_enough(noise.mean[fitted], height)
     first = int(np.flatnonzero(keep)[0])

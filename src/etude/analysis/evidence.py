@@ -424,6 +424,7 @@ class Readings:
                 paused_at=found.at,
                 paused_mean=found.level,
                 behind=found.behind,
+                behind_seen=found.seen,
                 best_reached=found.reached if pause.MOMENT * found.at <= found.reached < found.at else math.nan,
             )
             for lr, e in evidence.items()

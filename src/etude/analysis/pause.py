@@ -25,6 +25,7 @@ CLEAR = 0.05  # of what the best rate gains until the horizon: less far behind i
 SPEEDUP = 3.0  # a rate may turn out to be so many times faster than its pace until the pause
 KEPT = 0.2  # of its distance to the best a rate above the good ones keeps at least until the horizon
 MOMENT = 0.02  # of the time until the pause: sooner than this the best rate has nothing to be compared with, and it is not told
+SAME_TIME = 0.1  # of the time until the pause: an evaluation of the best rate so near to it is one at that time
 TOLERANCE = 0.02  # of the best rate's gain, by which a rate may be ahead of the one it lies beyond
 
 
@@ -34,10 +35,13 @@ class Pause:
 
     ``behind`` is how far the best rate was ahead ``at`` that time, ``gain`` what it gains until the horizon. It had this
     ``level`` when ``reached`` (inf: it had not yet), and was still ``short`` of its end at `SPEEDUP` times that pace.
+    ``seen`` is whether the best rate was evaluated at about that time; else ``behind`` is read off the straight line between two
+    of its evaluations, which is less than it was: what is learned at first is learned fast.
     """
 
     at: float
     level: float
+    seen: bool = True
     behind: float = math.nan
     gain: float = math.nan
     reached: float = math.nan
@@ -73,9 +77,14 @@ def paused(mine: Sequence[Curve], best: Sequence[Curve], metric: str, scale: Sca
     reached = when(t_best, y_best, float(y[-1]))
     later = float(scale.metric(np.interp(min(1.0, SPEEDUP * reached / at) * horizon, t_best, y_best)))
     return Pause(
-        at=at, level=level, behind=scale.sign * (there - level), gain=scale.sign * (end - start), reached=reached,
+        at=at,
+        level=level,
+        seen=bool(np.abs(t_best - at).min() <= SAME_TIME * at),
+        behind=scale.sign * (there - level),
+        gain=scale.sign * (end - start),
+        reached=reached,
         short=scale.sign * (end - later),
-    )  # fmt: skip
+    )
 
 
 def furthest(curves: Sequence[Curve], metric: str, scale: Scale, horizon: float) -> tuple[Floats, Floats]:

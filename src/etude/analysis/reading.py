@@ -64,6 +64,7 @@ class RateEvidence:
     paused_at: float = math.nan
     paused_mean: float = math.nan
     behind: float = math.nan
+    behind_seen: bool = True
 
     @property
     def is_paused(self) -> bool:
@@ -109,6 +110,7 @@ TABLE: Templates = (
     (lambda e: e.is_paused and e.verdict == "unstable", "Restless. {pause}, {behind} behind the best rate, a lower one."),
     (lambda e: e.is_paused and e.verdict == "too high", "{pause}, {behind} behind the best rate, a lower one."),
     (lambda e: e.is_paused and math.isnan(e.behind), "{pause}; there is no rate to hold it against."),
+    (lambda e: e.is_paused and e.behind < 0 and not e.behind_seen, "{pause}, where the recommended rate was not evaluated: which of the two was ahead is not told."),
     (lambda e: e.is_paused and e.behind < 0, "{pause}, {ahead} ahead of the recommended rate there: whether it would stay ahead is not told."),
     (lambda e: e.is_paused, "{pause}, {behind} behind the best rate there: whether it would catch up is not told."),
     (lambda e: e.verdict == "too low" and e.n_stalled == e.n_scored, "Never left its starting point: {mean}{after}."),
@@ -159,7 +161,7 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         setback=scale.gap_text(e.setback),
         after=f" after {time_text(e.horizon, e.unit)}" if e.unit else "",
         pause=f"Paused after {_time(e.paused_at, e.unit, 3)} at {scale.text(e.paused_mean)}" if e.is_paused else "",
-        behind=scale.gap_text(e.behind),
+        behind=scale.gap_text(e.behind) if e.behind_seen else f"at least {scale.gap_text(e.behind)}",
         ahead=scale.gap_text(-e.behind),
         had=_had(e) if e.is_paused and e.best_reached > 0 else "",
         earlier=_earlier(e),

@@ -176,6 +176,8 @@ def _conclusion(case: Case, within: Sequence[float]) -> str:
     when = f" in {time_text(e.horizon, e.unit)}" if e.unit else ""
     if len(case.tried) == 1:
         return f"{rate_text(case.lr)} reaches {_reached(case)}{when}; one rate alone compares with nothing"
+    if _are_alike(case):
+        return f"All {len(case.tried)} rates end exactly alike, at {_reached(case)}{when}: the rate makes no difference here"
     conclusion = f"Train at {rate_text(case.lr)}: it reaches {_reached(case)}{when}"
     others = [rate for rate in case.rates if rate.lr not in within and rate.verdict != "undetermined"]
     if len(others) <= 4:
@@ -239,10 +241,17 @@ def _estimate(case: Case, scale: Scale) -> dict[str, object]:
     }
 
 
+def _are_alike(case: Case) -> bool:
+    """Whether all rates, two or more, ended exactly alike: then it is not the rate that decides."""
+    return len(case.tried) > 1 and all(e.gap == 0 for e in case.evidence.values())
+
+
 def _next(case: Case, edge: str | None) -> NextRun | None:
     tried, best, e = case.tried, case.lr, case.evidence[case.lr]
     if case.unfinished:
         return NextRun(why="finish what was asked for")
+    if _are_alike(case):
+        return None
     if len(tried) == 1:
         further = tuple(lr for lr in (_typed(best / 10), _typed(best * 10)) if 0 < lr < math.inf)
         return NextRun(why="one rate has nothing to be compared with", lrs=further)
@@ -374,6 +383,9 @@ def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]
     elif paused := [lr for lr, e in evidence.items() if e.is_paused and math.isfinite(e.paused_mean)]:
         best = max(paused, key=lambda lr: (evidence[lr].paused_at, sign * evidence[lr].paused_mean, -lr))
         next_run = NextRun(why="of the rates that got furthest it was the best there", lrs=(best,), seeds=1)
+        if len({evidence[lr].paused_mean for lr in paused}) == 1 < len(paused):
+            reason = f"{reason[:-1]}, all exactly alike: the rate makes no difference there."
+            next_run = None
     elif lost and stalled:
         low, high = max(stalled), min(lost)
         if low < high:

@@ -67,5 +67,5 @@ def _where(response: Response, lr: float, paused: int) -> Iterator[str]:
     plateau = response.plateau
     if plateau is not None and plateau.decades >= NARROW:
         ends = f"{rate_text(plateau.low)} to {rate_text(plateau.high)}"
-        said += f"; within the margin of the best tried are {plateau.decades:.1f} decades, {ends}"
+        said += f"; probably within the margin of the best tried: {ends}, {plateau.decades:.1f} decades"
     yield said + "."
