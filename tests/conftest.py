@@ -50,6 +50,14 @@ def etude_command(
     return run
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the report's figures out: each run ends with a report, which takes a second or two and has tests of its own."""
+    monkeypatch.setattr(
+        "etude.present.page.render", lambda result, *, fork=False: f"<title>{result.study['name']}</title>"
+    )
+
+
 def trained(directory: Path, task: str, **changes: Any) -> Path:
     """Train a built-in task's study in this process and return the run directory."""
     from etude.spec.study import Study

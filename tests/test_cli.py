@@ -23,6 +23,8 @@ from etude.spec.recipe import Recipe
 from etude.spec.study import Study
 from etude.store import DATABASE, LOCK
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = ("run", "digits", "--lrs", "1e-3,1e-2", "--seeds", "1", "--epochs", "2", "--executor", "inline")
 BOWL = ("run", "quadratic", "--executor", "inline")
 

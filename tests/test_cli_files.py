@@ -15,6 +15,8 @@ import pytest
 import programs
 from etude import store
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 STUDY = """
     import etude, torch
     from pathlib import Path

@@ -24,6 +24,8 @@ from etude.search import Decision, Request
 from etude.spec.budget import Budget
 from etude.spec.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BOWL = etude.Study.default("quadratic").replace(epochs=40)
 
 

@@ -17,6 +17,8 @@ import programs
 from etude import loop, store
 from etude.errors import InUseError, MismatchError, SpecError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CURVATURES = np.array([1.0, 0.05])  # gradient descent diverges above a rate of 2
 START = 12.525  # the loss at (5, 5)
 

@@ -25,6 +25,8 @@ from etude.spec.study import Study
 from etude.spec.trial import Trial
 from etude.store import DATABASE
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BOWL = Study.default("quadratic").replace(lrs=[0.1, 1.0], epochs=40)
 
 
