@@ -207,9 +207,11 @@ def _notes(study: Readings, weight_decay: float | None, steps_per_epoch: int | N
         "A trial's score is its best evaluation, not its last: the best of many is partly luck, and more so where a curve is "
         "restless.",
     )
-    late = "Nothing was recorded before training (epoch 0)" if study.begins_late else ""
-    if late and study.unmoved:
-        late += f"; {' and '.join(map(rate_text, study.unmoved))} begin alike, so that is taken for where all began."
+    late = "Nothing was recorded before training (epoch 0)" if study.begins.late else ""
+    if late and study.begins.unmoved:
+        late += (
+            f"; {' and '.join(map(rate_text, study.begins.unmoved))} begin alike, so that is taken for where all began."
+        )
     elif late:
         late += ", so whether a rate never moved, or ended where it had started, is not told."
     return (

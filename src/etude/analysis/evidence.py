@@ -15,6 +15,7 @@ import numpy as np
 
 from etude.analysis import divergence, dynamics, noise, pause
 from etude.analysis.answer import Answer, answer
+from etude.analysis.begin import Begins, least, level_name
 from etude.analysis.reading import RateEvidence
 from etude.analysis.scale import find_scale
 from etude.analysis.slowness import slowness
@@ -95,9 +96,7 @@ class Readings:
             metric,
             final=[c.at(metric, place)[0] for c, place in zip(curves, self.places, strict=True)],
         )
-        self._known_begins: dict[str, float] = {}
-        self.begins_late = any(len(c.steps) > 1 for c in curves) and all(c.steps[0] > 0 for c in curves if len(c.steps))
-        self.unmoved = self._unmoved()
+        self.begins = Begins(curves)
         self.gain, self.score_gain = self._gains()
         self.start = next(
             (float(c.metrics[metric][0]) for c in curves
@@ -125,9 +124,7 @@ class Readings:
         """Return the largest improvements over step 0, of the loss and of the objective, the units of progress.
 
         Neither is less than a small share of where it started: 1 % of the loss, a tenth of the error, so that a study in
-        which nothing has learned does not take noise for progress. Where nothing was recorded at step 0, the middle one of
-        all first values stands in: one run that blew up at first must not make the unit. Of final values alone: how far
-        apart they are.
+        which nothing has learned does not take noise for progress. Of final values alone: how far apart they are.
         """
         gain, score_gain, start, final = 0.0, 0.0, 1.0, []
         for curve in self.curves:
@@ -135,57 +132,19 @@ class Readings:
             if len(score) < 2:
                 final += [float(value) for value in score if np.isfinite(value)]
                 continue
-            name = _level(curve)
-            if name is not None and np.isfinite(level := self._unit_begin(curve, name)):
+            name = level_name(curve)
+            lowest, highest = math.nan if name is None else least(curve.metrics[name]), -least(-score)
+            if math.isfinite(level := self.begins.about(curve, name)):
                 start = abs(level) or 1.0
-                gain = max(gain, float(level - np.nanmin(curve.metrics[name])))
-            if np.isfinite(begin := self._unit_begin(curve, self.metric)):
-                least = (0.1 if self.scale.kind == "share" else 0.01) * float(self.scale.level(abs(begin)))
-                score_gain = max(score_gain, least, float(np.nanmax(score) - self.scale.sign * begin))
+                gain = max(gain, level - lowest if math.isfinite(lowest) else 0.0)
+            if math.isfinite(begin := self.begins.about(curve, self.metric)):
+                floor = (0.1 if self.scale.kind == "share" else 0.01) * float(self.scale.level(abs(begin)))
+                score_gain = max(
+                    score_gain, floor, highest - self.scale.sign * begin if math.isfinite(highest) else 0.0
+                )
         if score_gain == 0 and final:
             score_gain = max(final) - min(final)
         return max(gain, 0.01 * start), score_gain
-
-    def _unit_begin(self, curve: Curve, name: str) -> float:
-        """Return where the units of progress count from: where the curve began, or else the middle one of all first values."""
-        begin = self._begin(curve, name)
-        return begin if math.isfinite(begin) else _middle(self._firsts(name, {c.lr for c in self.curves}))
-
-    def _begin(self, curve: Curve, name: str) -> float:
-        """Return a metric before training: the curve's own, else that of the others, which begin alike; NaN where none has it."""
-        values = curve.metrics[name]
-        own = float(values[0]) if curve.steps[0] == 0 else math.nan
-        return own if math.isfinite(own) else self._begins(name)
-
-    def _begins(self, name: str) -> float:
-        """Return where curves begin: the middle one of the values at step 0, or else the first ones of rates that had not moved."""
-        if name not in self._known_begins:
-            at_0 = [
-                float(c.metrics[name][0]) for c in self.curves if name in c.metrics and len(c.steps) and c.steps[0] == 0
-            ]
-            unmoved = [] if any(map(math.isfinite, at_0)) else self._firsts(name, self.unmoved)
-            self._known_begins[name] = _middle(unmoved or at_0)
-        return self._known_begins[name]
-
-    def _firsts(self, name: str, lrs: Collection[float]) -> list[float]:
-        """Return the first value of each curve at these rates."""
-        return [float(c.metrics[name][0]) for c in self.curves if c.lr in lrs and len(c.steps) and name in c.metrics]
-
-    def _unmoved(self) -> tuple[float, ...]:
-        """Return the two lowest rates, if nothing was recorded at step 0 and they begin so much alike that neither had moved.
-
-        Had they learned anything by then, they would differ: so the others began there, too.
-        """
-        lrs = tuple(sorted({curve.lr for curve in self.curves}))
-        name = next((found for curve in self.curves if (found := _level(curve)) is not None), None)
-        if name is None or len(lrs) <= 2 or not self.begins_late:
-            return ()
-        first, second = (_middle(self._firsts(name, [lr])) for lr in lrs[:2])
-        lowest = [
-            float(np.nanmin(c.metrics[name])) for c in self.curves if np.isfinite(c.metrics.get(name, np.nan)).any()
-        ]
-        alike = bool(lowest) and abs(first - second) <= dynamics.STALLED_MOVE * (max(first, second) - min(lowest))
-        return lrs[:2] if alike else ()
 
     def _errors(self) -> list[Floats]:
         """Return the standard errors of the objective; where a study has none, from the scatter of its best curves."""
@@ -217,15 +176,11 @@ class Readings:
         return trial.is_lost or self._is_outlying(trial)
 
     def _read(self, curve: Curve, error: Floats, place: int) -> TrialReading:
-        name = _level(curve)
-        begin = (
-            (math.nan, math.nan)
-            if name is None or self.metric not in curve.metrics
-            else (self._begin(curve, name), self._begin(curve, self.metric))
-        )
+        name = level_name(curve)
         word, found = dynamics.classify(
-            curve, self.metric, error, self.scale.sign, self.gain, self.score_gain, level=name, begin=begin
-        )
+            curve, self.metric, error, self.scale.sign, self.gain, self.score_gain, level=name,
+            begin=(self.begins.before(curve, name), self.begins.before(curve, self.metric)),
+        )  # fmt: skip
         reached = len(curve.steps) > 0 and curve.steps[-1] >= self.step and curve.status not in ("diverged", "failed")
         score = curve.at(self.metric, place)[0] if reached else math.nan
         return TrialReading(lr=curve.lr, seed=curve.seed, dynamics=word, score=score, evidence=found)
@@ -473,17 +428,6 @@ def binned(curves: Sequence[Curve]) -> tuple[list[Curve], str | None]:
         made,
         f"{len(lrs):,} rates in {len(name)} bins of {width:.2g} decades, each named by the rate nearest to its middle",
     )
-
-
-def _middle(values: Collection[float]) -> float:
-    """Return the median of what is finite, NaN where nothing is."""
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.median(finite)) if finite else math.nan
-
-
-def _level(curve: Curve) -> str | None:
-    """Return the loss by which a curve's movement is measured."""
-    return next((n for n in ("val_loss", "train_loss") if n in curve.metrics and len(curve.metrics[n])), None)
 
 
 def _verdict(lr: float, e: RateEvidence, low: float, high: float) -> str:
