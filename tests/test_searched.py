@@ -107,4 +107,4 @@ def test_without_a_rate_carried_to_the_end_there_is_a_figure_and_a_run_to_add(tm
 def test_a_search_that_has_not_ended_is_gone_on_with(tmp_path):
     found = fabricate.searched(tmp_path / "run", PLAN, ended=None)
     assert found.recommendation.next_command == f"etude resume {tmp_path / 'run'}"
-    assert found.recommendation.next_reason == "the search has not ended, and goes on with"
+    assert found.recommendation.next_reason == "the search has not ended"

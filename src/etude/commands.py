@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from etude.result import Result
 
 
-GO_ON = "the search has not ended, and goes on with"
+GO_ON = "the search has not ended"
 
 
 def resume(directory: Path | str | None, study: str = "", **options: object) -> str:

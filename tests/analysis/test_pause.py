@@ -148,7 +148,7 @@ def test_paused_rates_that_are_told_bound_the_interval_and_others_leave_it_open(
 def test_nothing_carried_to_the_end_is_no_recommendation_but_a_run_that_would_make_one():
     found = judge([run(1e-3, 4), run(1e-2, 4), run(1e-1, 1), run(10.0, 1, status="diverged")])
     assert found.recommendation.lr is None
-    assert "3 paused before the end" in found.recommendation.reason
+    assert "stopped before the end" in found.recommendation.reason
     assert (found.recommendation.next_run.lrs, found.recommendation.next_run.seeds) == ((1e-2,), 1)
     assert set(verdicts(found).values()) == {"undetermined", "diverged"}
 

@@ -257,12 +257,12 @@ def test_no_plan_without_a_rival_or_without_noise():
 def test_all_diverged_all_stalled_and_what_lies_between():
     lost = judge([made.diverged(lr, s) for lr in (0.1, 1.0) for s in range(2)])
     assert lost.recommendation.lr is None
-    assert lost.recommendation.reason == "no rate can be recommended yet: of 4 trials 4 diverged or collapsed."
+    assert lost.recommendation.reason == "no rate can be recommended yet: all 4 trials diverged or collapsed."
     assert lost.recommendation.next_run.lrs == (0.001, 0.01)
     assert set(verdicts(lost).values()) == {"diverged"}
     still = judge([made.stalled(lr, s) for lr in (1e-8, 1e-7) for s in range(2)])
     assert still.recommendation.lr is None
-    assert "4 never moved" in still.recommendation.reason
+    assert "all 4 trials never moved" in still.recommendation.reason
     assert still.recommendation.next_run.lrs == (1e-6, 1e-5)
     assert set(verdicts(still).values()) == {"too low"}
     both = judge([made.stalled(1e-7), made.diverged(10.0)])

@@ -344,7 +344,7 @@ def test_the_update_rule_says_what_else_a_step_does():
         ("one epoch", "1e-2 is the best rate so far, and the best may be higher."),
         ("failed trials", "Of the 3 rates tried, take 1e-2."),
         ("regression", "Train this model at 1e-2; the best may be higher yet."),
-        ("still running", "No rate can be recommended yet: of 6 trials 6 not finished."),
+        ("still running", "No rate can be recommended yet: all 6 trials did not finish."),
     ],
 )
 def test_the_title_claims_no_more_than_is_known(name, title):

@@ -369,12 +369,15 @@ def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]
         (sum(e.n_lost for e in evidence.values()), "diverged or collapsed"),
         (sum(e.n_stalled for e in evidence.values()), "never moved"),
         (sum(e.n_failed for e in evidence.values()), "failed"),
-        (unfinished, "not finished"),
-        (sum(e.n_paused for e in evidence.values()), "paused before the end"),
+        (unfinished, "did not finish"),
+        (sum(e.n_paused for e in evidence.values()), "stopped before the end"),
     ]
-    what = ", ".join(f"{count} {words}" for count, words in counts if count) or "nothing was trained"
     n = sum(e.n_trials for e in evidence.values())
-    reason = f"no rate can be recommended yet: of {n} trial{'s' * (n != 1)} {what}."
+    what = f"of {n} trial{'s' * (n != 1)} " + ", ".join(f"{count} {words}" for count, words in counts if count)
+    whole = next((words for count, words in counts if count == n), None)
+    if whole is not None:  # of each of them the same is to be said
+        what = f"all {n} trials {whole}" if n > 1 else f"its one trial {whole}"
+    reason = f"no rate can be recommended yet: {what if n else 'nothing was trained'}."
     lost = [lr for lr, e in evidence.items() if e.n_lost]
     stalled = [lr for lr, e in evidence.items() if e.n_stalled]
     next_run = None
