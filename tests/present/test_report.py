@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -23,7 +24,7 @@ from etude.errors import DiskError, SpecError
 from etude.present import article, figures, page, palette, report, rule, svg
 from etude.result import Result
 from etude.spec.recipe import Recipe
-from present_studies import HOSTILE, MADE, made, page_of
+from present_studies import HOSTILE, MADE, curves, made, page_of
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 SIZE_LIMIT = 2_000_000  # bytes, of an ordinary study's report
@@ -220,6 +221,26 @@ def test_the_study_in_it_runs(finished_digits, etude_command, tmp_path):
     (tmp_path / "study.toml").write_text(article.article(result).study)
     said = etude_command("run", "study.toml", "--out", finished_digits, "--dry-run")
     assert said.out.startswith("0 trials to train (6 complete)"), said
+
+
+def test_a_judged_file_is_judged_again_and_a_data_frame_has_no_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    curves().to_csv("mine.csv", index=False)
+    told = etude.judge("mine.csv", "val_loss", margin=0.1)
+    assert article.article(told).commands == ("etude judge mine.csv --objective val_loss --margin 0.1",)
+    assert "Do it again" in told.report("file.html").read_text()
+    frame = made("judged curves")
+    assert article.article(frame).commands == ()
+    assert "Do it again" not in rendered("judged curves")
+    assert "Do it again" not in frame.report("frame.md", "md").read_text()
+
+
+def test_a_run_that_kept_the_path_of_its_program_does_not_show_it(tmp_path):
+    result = made("one rate")
+    typed = "/home/me/etude/src/etude/__main__.py run digits"
+    stored = dataclasses.replace(result.stored, environments=({"command": typed}, {"command": "make.py"}))
+    told = article.article(dataclasses.replace(result, stored=stored))
+    assert told.commands == ("python -m etude run digits", "python make.py")
 
 
 def test_the_command_writes_it_into_the_run(digits_run, etude_command):

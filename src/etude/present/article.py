@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from etude import baselines
+from etude import baselines, commands
 from etude.analysis.scale import Scale, find_scale
 from etude.notation import duration, format_rate, rate_text, time_text
 from etude.present import words
@@ -293,12 +293,11 @@ def _plain(value: Any) -> Any:
 
 
 def _commands(result: Result) -> list[str]:
-    """Return the commands that trained it, each once, as they were typed."""
-    commands = []
-    for environment in result.stored.environments:
-        program, _, words = (environment.get("command") or "").partition(" ")
-        commands.append(f"etude {words}" if Path(program).name == "etude" else f"{program} {words}".strip())
-    return [command for command in dict.fromkeys(commands) if command]
+    """Return the commands that trained it, or judged it, each once, as they are typed."""
+    typed = [shlex.split(environment.get("command") or "") for environment in result.stored.environments]
+    every = [commands.as_typed(words) for words in typed]  # older runs have the path of the program
+    every += [] if result.imported is None else [result.imported.command]
+    return [command for command in dict.fromkeys(every) if command]
 
 
 def _machine(result: Result) -> list[tuple[str, str]]:
