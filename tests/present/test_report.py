@@ -373,14 +373,35 @@ def test_the_title_claims_no_more_than_is_known(name, title):
 
 
 def test_numbers_in_a_column_have_their_points_beneath_one_another():
-    texts = ["97.4 ± 0.09 %", "84.2 ± 3.0 %", "36.3 ± 15.2 %", "–", "1e-3"]
-    made = [Page(text).texts for text in page.aligned(texts)]
-    made = ["".join(parts) for parts in made]
-    assert [squeezed(one) for one in made] == [squeezed(text) for text in texts]
-    assert len({len(one) - one.index("±") for one in made[:3]}) == 1
-    assert len({len(one) - one.rindex(".") for one in made[:3]}) == 1
+    texts = ["97.4 ± 0.09 %", "84.2 ± 3.0 %", "36.3 ± 15.2 %", "–", "1e-3", "10.9 %"]
+    made = ["".join(Page(text).texts) for text in page.aligned(texts)]
+    assert all(one.startswith(text) for one, text in zip(made, texts, strict=True)), "no hole in a number"
+    assert len({len(one) - one.index(".") for one in made[:3]}) == 1
+    assert made[3:] == texts[3:]
     assert page.aligned(["0", "0.25"]) == [f'0<span class="pad">{page.POINT}{page.DIGIT * 2}</span>', "0.25"]
     assert page.aligned(["<b>"]) == ["&lt;b&gt;"]
+
+
+def test_a_number_of_another_kind_moves_no_other():
+    texts = ["1.51 ± 0.71", "0.32 ± 0.08", "5100.125 ± 4900.125"]
+    assert page.aligned(texts, [True, True, False]) == texts
+    assert page.aligned(["0.1", "0.1234567"]) == ["0.1", "0.1234567"], "too far apart to be read as a column"
+
+
+@pytest.mark.parametrize("name", [*MADE, "a far one", "a stalled one"])
+def test_the_table_says_the_numbers_that_its_sentences_say(name):
+    """A rate that ended no better than it started is told by the mean of all its seeds, without an error."""
+    ends = {1e-3: (1.4, 1.5), 1e-2: (0.3, 0.31), 1e-1: (9000.0, 1200.0)}
+    if name == "a stalled one":
+        ends = {1e-3: (3.0, 3.0, 2.1), 1e-2: (0.3, 0.31, 0.32), 1e-1: (0.5, 0.51, 0.5)}
+    rows = [
+        {"lr": lr, "seed": seed, "epoch": epoch, "val_loss": 3 + (end - 3) * epoch / 4}
+        for lr, of in ends.items() for seed, end in enumerate(of) for epoch in range(5)
+    ]  # fmt: skip
+    result = made(name) if name in MADE else etude.judge(pd.DataFrame(rows))
+    for one in article.readings(result):
+        if re.search(r"\d after |Never left|no better than it started|on average", one.reason) and one.value != "–":
+            assert one.value in one.reason, one
 
 
 def test_figures_of_a_page_share_no_ids(monkeypatch):

@@ -127,13 +127,14 @@ def readings(result: Result) -> tuple[Reading, ...]:
     made = []
     for rate in result.analysis["rates"]:
         evidence, point = rate["evidence"], points.get(rate["lr"])
-        mean = _number(evidence.get("mean"))
+        every = _spoken_of(rate)
+        mean = _number(evidence.get("mean_all" if every else "mean"))
         has_gap = evidence.get("n_scored") and rate["verdict"] != "diverged"  # as in the figure of the verdicts
         gap = _number(evidence.get("gap") if has_gap else None)
-        value = scale.pm_text(mean, _number(evidence.get("mean_error"))) if math.isfinite(mean) else UNTOLD
-        if rate["verdict"] == "too low" and evidence.get("n_stalled", 0) * 2 > evidence.get("n_scored", 0):
-            every = float(evidence["mean_all"])  # of which its sentence speaks: the few that moved do not stand for it
-            gap, mean, value = gap + scale.sign * (mean - every), every, scale.text(every)
+        value = UNTOLD
+        if math.isfinite(mean):
+            value = scale.text(mean) if every else scale.pm_text(mean, _number(evidence.get("mean_error")))
+            gap += scale.sign * (_number(evidence.get("mean")) - mean)
         made.append(
             Reading(
                 lr=rate["lr"],
@@ -150,6 +151,15 @@ def readings(result: Result) -> tuple[Reading, ...]:
             )
         )
     return tuple(made)
+
+
+def _spoken_of(rate: Mapping[str, Any]) -> bool:
+    """Whether the sentence of a rate speaks of the mean of all its seeds, without an error: some do not stand for the others."""
+    seen = rate["evidence"]
+    stalled, scored = seen.get("n_stalled", 0), seen.get("n_scored", 0)
+    if rate["verdict"] == "diverged":
+        return bool(not seen.get("n_diverged") and (seen.get("n_collapsed") or seen.get("n_outlying")))
+    return bool(rate["verdict"] == "too low" and stalled != scored and 2 * stalled > scored)
 
 
 def _number(value: Any) -> float:

@@ -100,7 +100,7 @@ def render(result: Result, *, fork: bool = False) -> str:
             css=_text("page.css"),
             script=script,
             digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-            values=aligned([one.value for one in made.readings]),
+            values=aligned([one.value for one in made.readings], [one.verdict != "diverged" for one in made.readings]),
             gaps=aligned([one.gap for one in made.readings]),
             version=version("etude"),
             mathml=mathml,
@@ -163,27 +163,31 @@ def unbroken(text: str) -> Markup:
     )
 
 
-_FIGURE = re.compile(r"(-?\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( %)?")
+_FIGURE = re.compile(r"-?\d+((?:\.\d+)?(?: ± [\d.]+)?(?: %)?)")
 DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as they
+FAR = 4  # digits: columns whose numbers differ by more are not aligned
 
 
-def aligned(texts: Sequence[str]) -> list[Markup]:
-    """Fill numbers (``97.4 ± 0.09 %``) with spaces, so that at the right of a column their points are beneath one another."""
-    parts = [found.groups("") if (found := _FIGURE.fullmatch(text)) else None for text in texts]
-    longest = [max((len(one[i]) for one in parts if one), default=0) for i in range(4)]
+def aligned(texts: Sequence[str], ordinary: Sequence[bool] | None = None) -> list[Markup]:
+    """Follow numbers (``97.4 ± 0.09 %``) by spaces, so that at the right of a column their points are beneath one another.
 
-    def spaces(one: Sequence[str], i: int) -> Markup:
-        short = longest[i] - len(one[i])
-        wide = POINT + DIGIT * (short - 1) if i % 2 and not one[i] else DIGIT * short
-        return Markup(f'<span class="pad">{wide}</span>' if short else "")
-
+    What is no number, has no error where others have one, or is not ``ordinary`` stays as it is, and the others without regard
+    to it.
+    """
+    plain = [True] * len(texts) if ordinary is None else ordinary
+    found = [_FIGURE.fullmatch(text) if usual else None for text, usual in zip(texts, plain, strict=True)]
+    tails = [None if one is None else one[1] for one in found]
+    errors = any(" ± " in tail for tail in tails if tail)
+    alike = [tail for tail in tails if tail is not None and (" ± " in tail) == errors]
+    digits, points = ([sum(map(kind, tail)) for tail in alike] for kind in (str.isdigit, ".".__eq__))
+    if not alike or max(digits) - min(digits) > FAR:
+        return [escape(text) for text in texts]
     made = []
-    for text, one in zip(texts, parts, strict=True):
-        if one is None:
-            made.append(escape(text))
-            continue
-        error = Markup(" ± ") + spaces(one, 2) + one[2] + one[3] + spaces(one, 3) if one[2] else ""
-        made.append(Markup("") + one[0] + one[1] + spaces(one, 1) + error + one[4])
+    for text, tail in zip(texts, tails, strict=True):
+        short = ""
+        if tail is not None and (" ± " in tail) == errors:
+            short = POINT * (max(points) - tail.count(".")) + DIGIT * (max(digits) - sum(map(str.isdigit, tail)))
+        made.append(escape(text) + Markup(f'<span class="pad">{short}</span>' if short else ""))
     return made
 
 
