@@ -435,6 +435,15 @@ def test_text_in_markdown_is_no_markup(text, written):
     assert report._text(text) == written
 
 
+def test_a_guessed_margin_is_called_so_once():
+    rows = [
+        {"lr": lr, "seed": 0, "epoch": epoch, "val_loss": 3 + (end - 3) * epoch / 4}
+        for lr, end in ((1e-3, 1.4), (1e-2, 0.3), (1e-1, 0.5)) for epoch in range(5)
+    ]  # fmt: skip
+    said = article.article(etude.judge(pd.DataFrame(rows)))
+    assert "What counts as equal is a guess: 2 % of what training gained." in said.limits
+
+
 def test_pictures_of_markdown_are_found_whatever_its_file_is_called(tmp_path):
     text = made("one rate").report(tmp_path / "my (first) report.md", "md").read_text()
     (found, *_) = re.findall(r"\]\((\S+\.png)\)$", text, re.MULTILINE)

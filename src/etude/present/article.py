@@ -18,7 +18,6 @@ from etude import baselines, commands
 from etude.analysis.scale import Scale, find_scale
 from etude.notation import duration, format_rate, rate_text, time_text
 from etude.present import words
-from etude.present.axes import metric_words
 from etude.present.response import rate_points
 from etude.present.rule import Rule, rule_of
 from etude.result import Result
@@ -88,9 +87,9 @@ def article(result: Result) -> Article:
         title=_title(result),
         lead=_lead(result, summary),
         facts=tuple(_facts(result)),
-        value_words=metric_words(result.objective["metric"]),
+        value_words=words.metric_words(result.objective["metric"]),
         readings=readings(result),
-        expected=tuple(_expected(said["rates"])),
+        expected=tuple(_expected(result)),
         rule=rule,
         answer=(*summary, *(one.sentence for one in baselines.read(result)), *words.tested(result)),
         next_reason=answer.next_reason,
@@ -221,7 +220,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     margin = f"; {said['margin_text']} counts as equal ({said['margin_source']})" if said["margin"] is not None else ""
     at = f" after {time_text(result.horizon, result.unit)}" if result.unit else ""
     way = "largest" if result.objective["direction"] == "maximize" else "smallest"
-    facts.append(("judged by", f"the {way} {metric_words(result.objective['metric'])}{at}{margin}"))
+    facts.append(("judged by", f"the {way} {words.metric_words(result.objective['metric'])}{at}{margin}"))
     wall_s = sum(trial.wall_s for trial in result.stored.trials)
     if math.isfinite(wall_s) and wall_s >= 0.5:
         env = result.stored.environments[-1] if result.stored.environments else {}
@@ -249,10 +248,10 @@ def _spaced(text: str) -> str:
     return re.sub(r"(?<=\d)%", "\u00a0%", text)
 
 
-def _expected(rates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+def _expected(result: Result) -> list[tuple[str, str, str, str]]:
     return [
-        (rate_text(rate["lr"]), *words.expectation(part), part["outcome"])
-        for rate in rates
+        (rate_text(rate["lr"]), *words.expectation(result, part), part["outcome"])
+        for rate in result.analysis["rates"]
         if rate["expected"]
         for part in rate["expected"]["parts"]
     ]
@@ -266,7 +265,7 @@ def _limits(result: Result) -> list[str]:
         end = "lowest" if answer.edge == "low" else "highest"
         limits.append(f"The best rate tried is the {end} one, so the best is not bracketed.")
     if said["margin"] is not None and "guess" in said["margin_source"]:
-        limits.append(f"What counts as equal is a guess: {said['margin_source']}.")
+        limits.append(f"What counts as equal is {said['margin_source']}.")
     limits += words.failed(result)
     limits += words.other_horizons(result)
     if result.unit:
