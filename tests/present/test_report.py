@@ -347,6 +347,13 @@ def test_writing_over_an_older_report_replaces_it(finished_digits, tmp_path):
     assert path.read_text().startswith("<!doctype html>")
 
 
+def test_the_momentum_of_a_rule_is_cited_where_there_is_one():
+    assert rule.rule_of(Recipe(optimizer="sgd").to_dict()).source is None
+    made = rule.rule_of(Recipe(optimizer="sgd", optimizer_options={"momentum": 0.9}, schedule="cosine").to_dict())
+    assert "Momentum" in made.source[0]
+    assert dict(made.symbols)["s_t"].endswith(": cosine")
+
+
 def test_the_update_rule_says_what_else_a_step_does():
     made = rule.rule_of(Recipe(optimizer="adamw", accumulate=4, clip_norm=1.0, schedule="cosine").to_dict())
     assert (
@@ -442,6 +449,54 @@ def test_a_guessed_margin_is_called_so_once():
     ]  # fmt: skip
     said = article.article(etude.judge(pd.DataFrame(rows)))
     assert "What counts as equal is a guess: 2 % of what training gained." in said.limits
+
+
+def test_a_figure_says_how_to_use_what_there_is():
+    rates, seeds = "Pick a rate to lift it in all figures", "of a picked rate the seeds are drawn"
+    assert f"{rates}; the slider sets the dots back" in rendered("regression")
+    assert seeds in rendered("regression")
+    assert f"{rates}." in rendered("final values alone"), "there is no slider"
+    assert seeds not in rendered("one rate"), "there is one seed"
+
+
+def test_a_figure_with_nothing_in_it_is_left_out():
+    assert page.which(made("nothing trained yet")) == []
+    assert not {*page.which(made("all diverged"))} & {"rates", "verdicts", "curves"}
+    assert "rates" not in page.which(made("still running"))
+    assert "Explore the figures" not in rendered("nothing trained yet")
+    assert {"rates", "verdicts", "curves"} <= {*page.which(made("regression"))}
+
+
+def test_limits_speak_of_what_was_recommended():
+    assert not [line for line in article.article(made("all diverged")).limits if "It holds" in line]
+    (line,) = [line for line in article.article(made("an own loop")).limits if "It holds" in line]
+    assert line.startswith("It holds for 3 epochs: ")
+    (line,) = [line for line in article.article(made("regression")).limits if "It holds" in line]
+    assert line.startswith("It holds for 10 epochs of this recipe: ")
+
+
+@pytest.mark.parametrize("name", ["failed trials", "regression", "an own loop", "judged curves"])
+def test_the_answer_names_the_recommended_rate(name):
+    result = made(name)
+    assert re.search(rf"\b{etude.notation.rate_text(result.recommendation.lr)}\b", article.article(result).answer[0])
+
+
+def test_the_next_command_is_introduced_by_a_sentence(tmp_path):
+    result = made("regression")
+    said = f"Next ({result.recommendation.next_reason}):"
+    assert said in Page(rendered("regression")).text
+    assert said in result.report(tmp_path / "report.md", "md").read_text()
+    assert said in Page(result._repr_html_()).text
+
+
+def test_model_and_data_are_named_where_the_run_knows_them(finished_digits):
+    facts = dict(article.article(Result.load(finished_digits)).facts)
+    assert facts["task"] == (
+        "a perceptron with 64 hidden units on small handwritten digits, 8×8, 4,810 parameters; "
+        "1,297 training and 500 validation examples"
+    )
+    assert "examples" not in dict(article.article(made("regression")).facts)["task"], "which its store does not have"
+    assert "task" not in dict(article.article(made("judged curves")).facts)
 
 
 def test_pictures_of_markdown_are_found_whatever_its_file_is_called(tmp_path):

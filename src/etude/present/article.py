@@ -14,7 +14,7 @@ from typing import Any
 
 import tomli_w
 
-from etude import baselines, commands
+from etude import baselines, commands, tasks
 from etude.analysis.scale import Scale, find_scale
 from etude.notation import duration, format_rate, rate_text, time_text
 from etude.present import words
@@ -91,7 +91,12 @@ def article(result: Result) -> Article:
         readings=readings(result),
         expected=tuple(_expected(result)),
         rule=rule,
-        answer=(*summary, *(one.sentence for one in baselines.read(result)), *words.tested(result)),
+        answer=(
+            *([] if answer.lr is None else [answer.conclusion]),
+            *summary,
+            *(one.sentence for one in baselines.read(result)),
+            *words.tested(result),
+        ),
         next_reason=answer.next_reason,
         next_command=answer.next_command,
         other_metric=second.get("why"),
@@ -214,6 +219,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         facts.append(("varied", f"learning rate, {ends}; seed{'s' * (len(seeds) > 1)} {which}"))
     if result.imported is None and not result.is_own_loop:
         facts.append(("held", _held(result)))
+        facts += [("task", told)] if (told := _task(result)) else []
         facts.append(("recipe", _spaced(", ".join(_recipe(study["recipe"])))))
     elif result.is_own_loop and (options := study.get("task_options")):
         facts.append(("held", ", ".join(f"{key} {value}" for key, value in options.items())))
@@ -227,6 +233,23 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         side = f", {env['workers']} side by side" if env.get("workers", 1) > 1 else ""
         facts.append(("trained for", f"{duration(wall_s)}, all trials together{side}"))
     return facts
+
+
+def _task(result: Result) -> str:
+    """Say what model was trained on what data, as far as the run or the name of a built-in task tells it."""
+    task, data = result.stored.identity.get("task") or {}, result.stored.identity.get("data") or {}
+    said = []
+    if task.get("built_in") and task["name"] in tasks.BUILT_IN:
+        known = tasks.module(task["name"])
+        said.append(known.SUMMARY.partition(":")[0])
+        said += (
+            [] if task.get("options") else [f"{known.FACTS['parameters']:,} parameters"]
+        )  # which an option may change
+    elif task.get("name"):
+        said.append(task["name"])
+    counts = [f"{data[part]['examples']:,} {name}" for part, name in (("train", "training"), ("val", "validation"))
+              if isinstance(data.get(part), Mapping) and data[part].get("examples")]  # fmt: skip
+    return "; ".join([", ".join(said), *([f"{' and '.join(counts)} examples"] if counts else [])])
 
 
 def _held(result: Result) -> str:
@@ -268,11 +291,11 @@ def _limits(result: Result) -> list[str]:
         limits.append(f"What counts as equal is {said['margin_source']}.")
     limits += words.failed(result)
     limits += words.other_horizons(result)
-    if result.unit:
+    if result.unit and answer.lr is not None:
+        has_recipe = result.imported is None and not result.is_own_loop
         limits.append(
-            f"It holds for {time_text(result.horizon, result.unit)}"
-            + (" of this recipe" if result.imported is None else "")
-            + ": trained for longer, or with another batch size, a model may want another rate."
+            f"It holds for {time_text(result.horizon, result.unit)}{' of this recipe' * has_recipe}: trained for longer, or with "
+            "another batch size, a model may want another rate."
         )
     return [line.strip() for line in (*limits, *result.notes)]
 

@@ -15,7 +15,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from etude.frames import evaluation_columns
 from etude.notation import format_rate, rate_text
 from etude.present import article as articles
-from etude.present import curves, figures, stability, svg
+from etude.present import curves, figures, stability, svg, verdicts
 from etude.present.axes import Look, Words
 from etude.present.beside import beside
 from etude.present.layout import OnePass
@@ -40,10 +40,6 @@ from etude.result import Result
 MOST_POINTS = 120  # of a line or a trial, in the page's data: more could not be told apart
 MOST_TIMES = 200  # of the slider
 MOST_CSV = 200_000  # bytes: a longer table is packed
-HOW = {
-    "rates": "Pick a rate to lift it in all figures; the slider sets the dots back to where they stood.",
-    "curves": "Point at a line for its values; of a picked rate the seeds are drawn, too.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +76,7 @@ def render(result: Result, *, fork: bool = False) -> str:
     screens, data = drawn(narrow=False), _data(result, names, made)
     phones, table = for_phone()
     shown = [
-        Shown(name=name, words=figures.FIGURES[name].words(result), how=HOW.get(name, ""), screen=screen, phone=phone)
+        Shown(name=name, words=figures.FIGURES[name].words(result), how=_how(name, data), screen=screen, phone=phone)
         for name, screen, phone in zip(names, screens, phones, strict=True)
     ]
     for one in shown:
@@ -109,6 +105,18 @@ def render(result: Result, *, fork: bool = False) -> str:
     )
 
 
+def _how(name: str, data: Mapping[str, Any]) -> str:
+    """Say what a reader can do with a figure: nothing that this study's page has not."""
+    if name == "rates":
+        slider = "; the slider sets the dots back to where they stood" if len(data["times"]) > 1 else ""
+        return f"Pick a rate to lift it in all figures{slider}."
+    if name != "curves":
+        return ""
+    of_rate = [trial["rate"] for trial in data["trials"]]
+    seeds = "; of a picked rate the seeds are drawn, too" if len(of_rate) > len(set(of_rate)) else ""
+    return f"Point at a line for its values{seeds}."
+
+
 def fragment(result: Result) -> str:
     """Return what a notebook shows of a result: the finding, the table, the two main figures; styled apart from the notebook."""
     theme = svg.Theme(trial.lr for trial in result.judged)
@@ -124,8 +132,13 @@ def which(result: Result) -> list[str]:
     """Return the figures of the report, in its order: none that a result has not, or that would say nothing."""
     recipe = result.study.get("recipe") or {}
     silent = set()
-    if len({trial.lr for trial in result.judged}) < 2:
-        silent |= {"rates", "verdicts"}
+    one = len({trial.lr for trial in result.judged}) < 2
+    if one or not any(len(point.scores) for point in rates_figure(result).points):
+        silent.add("rates")
+    if one or all(strip.gap is None and strip.behind is None for strip in verdicts.verdicts_figure(result).strips):
+        silent.add("verdicts")
+    if all(panel.limits is None for panel in curves.panels(result)):
+        silent.add("curves")
     if recipe.get("schedule", "constant") == "constant" and not recipe.get("warmup"):
         silent.add("schedule")
     order = ("rates", "verdicts", "curves", "stability", "schedule", "range-test")

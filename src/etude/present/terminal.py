@@ -63,7 +63,7 @@ def print_result(console: Console, result: Result) -> None:
     for note in result.notes:
         say(note)
     if answer.next_command:
-        say(f"Next, {answer.next_reason}:")
+        say(f"Next ({answer.next_reason}):")
         console.print(
             f"  {answer.next_command}", highlight=False, markup=False, soft_wrap=True
         )  # a command is not broken

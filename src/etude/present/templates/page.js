@@ -269,7 +269,7 @@
   for (const input of all("#chips input")) input.addEventListener("change", () => { hide(); pick(input.value); });
   if (slider) slider.addEventListener("input", () => { hide(); replay(data.times[Number(slider.value)]); });
   const controls = document.getElementById("controls");
-  controls.addEventListener("submit", (event) => event.preventDefault());
+  controls?.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") { hide(); pick(null); } });
 
   const table = document.getElementById("table");
