@@ -5,6 +5,10 @@ What the script shows is held against the store.
 
 from __future__ import annotations
 
+import io
+
+import matplotlib.image
+import numpy as np
 import pytest
 
 from etude.notation import format_rate, rate_text
@@ -311,6 +315,21 @@ def test_every_study_opens_without_an_error(open_page, name):
         for figure in pages.which(made(name)):
             plot(page, figure).focus()
             page.keyboard.press("ArrowRight")
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "print"])
+def test_a_hat_does_not_strike_through_its_letter(open_page, written, look):
+    """In whatever font there is, a row of paper lies between the two."""
+    page = at(open_page, written, color_scheme="dark" if look == "dark" else "light", device_scale_factor=4)
+    if look == "print":
+        page.emulate_media(media="print")
+    over = page.locator("div.rule mover").first
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    clip = {"x": box["x"], "y": box["y"] - 3, "width": box["width"], "height": box["height"] + 3}
+    pixels = matplotlib.image.imread(io.BytesIO(page.screenshot(clip=clip)))[..., :3]
+    inked = (np.abs(pixels - pixels[0, 0]).max(axis=-1) > 0.3).any(axis=1)
+    assert (np.diff(inked.astype(int)) == 1).sum() == 2, "the hat, and below it the letter"
 
 
 def test_it_prints(open_page, written, tmp_path):

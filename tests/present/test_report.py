@@ -492,7 +492,7 @@ def test_the_next_command_is_introduced_by_a_sentence(tmp_path):
 def test_model_and_data_are_named_where_the_run_knows_them(finished_digits):
     facts = dict(article.article(Result.load(finished_digits)).facts)
     assert facts["task"] == (
-        "a perceptron with 64 hidden units on small handwritten digits, 8×8, 4,810 parameters; "
+        "a perceptron with 64 hidden units on small handwritten digits, 8×8; 4,810 parameters; "
         "1,297 training and 500 validation examples"
     )
     assert "examples" not in dict(article.article(made("regression")).facts)["task"], "which its store does not have"

@@ -249,7 +249,7 @@ def _task(result: Result) -> str:
         said.append(task["name"])
     counts = [f"{data[part]['examples']:,} {name}" for part, name in (("train", "training"), ("val", "validation"))
               if isinstance(data.get(part), Mapping) and data[part].get("examples")]  # fmt: skip
-    return "; ".join([", ".join(said), *([f"{' and '.join(counts)} examples"] if counts else [])])
+    return "; ".join([*said, *([f"{' and '.join(counts)} examples"] if counts else [])])
 
 
 def _held(result: Result) -> str:

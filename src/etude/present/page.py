@@ -157,11 +157,14 @@ def environment() -> Environment:
     return made
 
 
+_HAT = re.compile(r'<mover accent="true">(<mi>\w</mi>)<mo>&#x0005E;</mo></mover>')
+
+
 def mathml(latex: str, display: str) -> Markup:
-    """Return a formula as MathML."""
+    """Return a formula as MathML, with hats that lie above their letter also in a font that has no accents for mathematics."""
     from latex2mathml.converter import convert
 
-    return Markup(convert(latex, display=display))
+    return Markup(_HAT.sub(r'<mover>\1<mo stretchy="false">ˆ</mo></mover>', convert(latex, display=display)))
 
 
 _WHOLE = re.compile(r"\d[\d.,]*(?:e-?\d+)?(?: ± [\d.,]+(?:e-?\d+)?)?(?: %)?")
