@@ -153,7 +153,7 @@ def environment() -> Environment:
         loader=PackageLoader("etude.present"), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    made.filters["unbroken"] = unbroken
+    made.filters |= {"unbroken": unbroken, "code": code}
     return made
 
 
@@ -178,6 +178,21 @@ def unbroken(text: str) -> Markup:
             str(escape(text)),
         )
     )
+
+
+_WORD = re.compile(r"[^\s,]+,?|,")
+LONG = 30  # characters: a longer word may be broken anywhere, so that a path does not leave a phone's page
+
+
+def code(text: str) -> Markup:
+    """Escape a command or a file, so that its lines are broken after spaces and commas only, and never within ``5.62e-3``."""
+    made, end = Markup(""), 0
+    for found in _WORD.finditer(text):
+        made += escape(text[end : found.start()])
+        made += Markup('<span class="whole">%s</span>') % found[0] if len(found[0]) <= LONG else escape(found[0])
+        made += Markup("<wbr>" if found[0].endswith(",") else "")
+        end = found.end()
+    return made + escape(text[end:])
 
 
 _FIGURE = re.compile(r"-?\d+((?:\.\d+)?(?: ± [\d.]+)?(?: %)?)")
@@ -226,6 +241,7 @@ def _data(result: Result, names: Sequence[str], made: articles.Article) -> dict[
     return {
         "unit": result.unit,
         "times": _times(result),
+        "horizon": result.horizon,
         "rates": [{"name": format_rate(lr), "text": rate_text(lr)} for lr in lrs],
         "best": None if result.recommendation.lr is None else format_rate(result.recommendation.lr),
         "trials": _trials(result, place),
