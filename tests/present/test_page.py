@@ -383,9 +383,12 @@ def test_a_path_that_is_longer_than_a_phone_does_not_leave_the_page(open_page, w
     assert page.locator("pre").first.evaluate("(pre) => pre.scrollWidth <= pre.clientWidth")
 
 
-def test_a_report_of_one_rate_has_room_above_its_table(open_page):
+def test_there_is_room_above_the_table_where_no_figure_is(open_page):
     page = at(open_page, page_of("one rate"))
     bar, head = page.locator("#controls").bounding_box(), page.locator("#readings").bounding_box()
+    assert head["y"] - bar["y"] - bar["height"] > 20
+    page = at(open_page, page_of("nothing trained yet"))
+    bar, head = page.locator(".facts").bounding_box(), page.locator("#readings").bounding_box()
     assert head["y"] - bar["y"] - bar["height"] > 20
 
 

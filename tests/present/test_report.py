@@ -26,7 +26,7 @@ from etude.result import Result
 from etude.spec.recipe import Recipe
 from present_studies import HOSTILE, MADE, curves, made, page_of
 
-VOID = {"meta", "input", "br", "link", "img", "hr"}
+VOID = {"meta", "input", "br", "link", "img", "hr", "wbr"}
 SIZE_LIMIT = 2_000_000  # bytes, of an ordinary study's report
 
 
@@ -457,12 +457,14 @@ def test_a_figure_says_how_to_use_what_there_is():
     assert seeds in rendered("regression")
     assert f"{rates}." in rendered("final values alone"), "there is no slider"
     assert seeds not in rendered("one rate"), "there is one seed"
+    assert seeds not in rendered("one epoch"), "a single evaluation makes no line"
 
 
 def test_a_figure_with_nothing_in_it_is_left_out():
     assert page.which(made("nothing trained yet")) == []
     assert not {*page.which(made("all diverged"))} & {"rates", "verdicts", "curves"}
     assert "rates" not in page.which(made("still running"))
+    assert page.which(made("final values alone")) == ["rates", "verdicts"], "there are no curves"
     assert "Explore the figures" not in rendered("nothing trained yet")
     assert {"rates", "verdicts", "curves"} <= {*page.which(made("regression"))}
 

@@ -112,7 +112,9 @@ def _how(name: str, data: Mapping[str, Any]) -> str:
         return f"Pick a rate to lift it in all figures{slider}."
     if name != "curves":
         return ""
-    of_rate = [trial["rate"] for trial in data["trials"]]
+    of_rate = [
+        trial["rate"] for trial in data["trials"] if sum(time > 0 for time in trial["times"]) > 1
+    ]  # they make a line
     seeds = "; of a picked rate the seeds are drawn, too" if len(of_rate) > len(set(of_rate)) else ""
     return f"Point at a line for its values{seeds}."
 
@@ -137,7 +139,7 @@ def which(result: Result) -> list[str]:
         silent.add("rates")
     if one or all(strip.gap is None and strip.behind is None for strip in verdicts.verdicts_figure(result).strips):
         silent.add("verdicts")
-    if all(panel.limits is None for panel in curves.panels(result)):
+    if not result.unit or all(panel.limits is None for panel in curves.panels(result)):  # final values are in "rates"
         silent.add("curves")
     if recipe.get("schedule", "constant") == "constant" and not recipe.get("warmup"):
         silent.add("schedule")
