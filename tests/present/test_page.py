@@ -11,6 +11,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import etude
 from etude.notation import format_rate, rate_text
 from etude.present import page as pages
 from etude.result import Result
@@ -401,6 +402,20 @@ def test_gaps_and_seeds_stay_where_there_is_room(open_page, written, width):
     assert page.locator("#table th:visible").count() == 6
     assert page.locator("#table").evaluate("(table) => table.scrollWidth <= table.parentElement.clientWidth")
     assert page.locator("#table .reason").first.bounding_box()["width"] > 250
+
+
+def test_expected_and_observed_fit_a_phone(open_page, tmp_path):
+    study = etude.Study.default("digits").replace(
+        lrs=[1e-2, 0.1],
+        seeds=1,
+        epochs=1,
+        expect={"1e-2": {"val_accuracy": [0.1, 0.2]}, "0.1": ["unstable", "diverged"]},
+    )
+    page = at(open_page, study.run(tmp_path / "run", executor="inline").report(), "a phone")
+    assert "validation accuracy 10 to 20 %" in page.locator(".expected").inner_text()
+    page.locator(".expected tr:last-child td:last-child").evaluate("(cell) => { cell.textContent = 'undetermined' }")
+    page.locator(".expected tr:last-child td:nth-child(3)").evaluate("(cell) => { cell.textContent = 'undetermined' }")
+    assert page.locator(".expected").evaluate("(table) => table.scrollWidth <= table.parentElement.clientWidth")
 
 
 def test_it_prints(open_page, written, tmp_path):
