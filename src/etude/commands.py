@@ -1,9 +1,10 @@
-"""The commands that are offered, as they are typed: how a run goes on, and what to train next."""
+"""The commands that are offered, as they are typed: how a run goes on, what to train next, and how it was made."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,41 @@ if TYPE_CHECKING:
 
 
 GO_ON = "the search has not ended"
+
+
+def of_process() -> str:
+    """Return the command that started this process, as `as_typed` writes it."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # there is one after ``python -m``
+    return as_typed(sys.argv, spec.name if spec is not None and [spec.origin] == sys.argv[:1] else "")
+
+
+def as_typed(argv: Sequence[str], module: str = "") -> str:
+    """Write a command as it can be typed again: without the folder of a program, and with the Python that a script needs.
+
+    ``module`` is what Python was asked for with ``-m``, if it was. Nothing where there is no command: in a notebook, at a prompt.
+    """
+    program, *words = argv or ("",)
+    path = Path(program)
+    if program in ("", "-c", "-m") or path.stem.endswith("kernel_launcher"):
+        return ""
+    if module or path.name == "__main__.py":
+        head = ["python", "-m", module.removesuffix(".__main__") or path.parent.name]
+    elif path.suffix == ".py":
+        head = ["python", path.name if path.is_absolute() else program]
+    else:
+        head = [path.name.removesuffix(".exe")]
+    return shlex.join([*head, *words])
+
+
+def judge(source: Any, objective: str | None, margin: float | None, **columns: str) -> str:
+    """Return ``etude judge FILE`` with what else was asked for; nothing for a data frame, which has no file."""
+    if not isinstance(source, str | Path):
+        return ""
+    words = ["etude", "judge", str(source), *(["--objective", objective] if objective else [])]
+    words += [] if margin is None else ["--margin", f"{margin:g}"]
+    for column, name in columns.items():
+        words += [] if name == column else [f"--{column}", name]
+    return shlex.join(words)
 
 
 def resume(directory: Path | str | None, study: str = "", **options: object) -> str:

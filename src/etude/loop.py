@@ -18,7 +18,6 @@ import math
 import operator
 import os
 import platform
-import shlex
 import sys
 import time
 import traceback
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from etude import store
+from etude import commands, store
 from etude.engine.history import Evaluation, History, step_of
 from etude.errors import SpecError, nearest
 from etude.result import ANALYSIS_VERSION, Result
@@ -319,5 +318,5 @@ def _environment() -> dict[str, Any]:
         **versions,
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "command": shlex.join(sys.argv),
+        "command": commands.of_process(),
     }

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from etude import store
+from etude import commands, store
 from etude.engine import rehearsal
 from etude.engine.rehearsal import Rehearsal
 from etude.engine.session import Session, Setup
@@ -113,7 +111,7 @@ class Prepared:
             "device": self.plan.device,
             "channels_last": self.setup.channels_last,
             "resume": self.setup.resume,
-            "command": shlex.join(sys.argv),
+            "command": commands.of_process(),
         }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -586,7 +586,10 @@ def judge(
     Raises `DataError` for what cannot be read or is malformed, `SpecError` for a column or an objective that is not
     there, or whose direction is not known.
     """
-    from etude import importers
+    from etude import commands, importers
 
     names = importers.Names(lr=lr, seed=seed, step=step, epoch=epoch)
-    return Result.of(importers.arrange(importers.read_table(source, objective, margin, names)))
+    read = importers.arrange(importers.read_table(source, objective, margin, names))
+    asked = None if objective is None else str(objective)
+    command = commands.judge(source, asked, read.objective.margin, **vars(names))
+    return Result.of(replace(read, command=command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -23,9 +24,9 @@ from etude.errors import DiskError, SpecError
 from etude.present import article, figures, page, palette, report, rule, svg
 from etude.result import Result
 from etude.spec.recipe import Recipe
-from present_studies import HOSTILE, MADE, made, page_of
+from present_studies import HOSTILE, MADE, curves, made, page_of
 
-VOID = {"meta", "input", "br", "link", "img", "hr"}
+VOID = {"meta", "input", "br", "link", "img", "hr", "wbr"}
 SIZE_LIMIT = 2_000_000  # bytes, of an ordinary study's report
 
 
@@ -222,6 +223,26 @@ def test_the_study_in_it_runs(finished_digits, etude_command, tmp_path):
     assert said.out.startswith("0 trials to train (6 complete)"), said
 
 
+def test_a_judged_file_is_judged_again_and_a_data_frame_has_no_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    curves().to_csv("mine.csv", index=False)
+    told = etude.judge("mine.csv", "val_loss", margin=0.1)
+    assert article.article(told).commands == ("etude judge mine.csv --objective val_loss --margin 0.1",)
+    assert "Do it again" in told.report("file.html").read_text()
+    frame = made("judged curves")
+    assert article.article(frame).commands == ()
+    assert "Do it again" not in rendered("judged curves")
+    assert "Do it again" not in frame.report("frame.md", "md").read_text()
+
+
+def test_a_run_that_kept_the_path_of_its_program_does_not_show_it(tmp_path):
+    result = made("one rate")
+    typed = "/home/me/etude/src/etude/__main__.py run digits"
+    stored = dataclasses.replace(result.stored, environments=({"command": typed}, {"command": "make.py"}))
+    told = article.article(dataclasses.replace(result, stored=stored))
+    assert told.commands == ("python -m etude run digits", "python make.py")
+
+
 def test_the_command_writes_it_into_the_run(digits_run, etude_command):
     said = etude_command("report", digits_run)
     assert said.out == f"{digits_run / 'report.html'}\n"
@@ -326,6 +347,13 @@ def test_writing_over_an_older_report_replaces_it(finished_digits, tmp_path):
     assert path.read_text().startswith("<!doctype html>")
 
 
+def test_the_momentum_of_a_rule_is_cited_where_there_is_one():
+    assert rule.rule_of(Recipe(optimizer="sgd").to_dict()).source is None
+    made = rule.rule_of(Recipe(optimizer="sgd", optimizer_options={"momentum": 0.9}, schedule="cosine").to_dict())
+    assert "Momentum" in made.source[0]
+    assert dict(made.symbols)["s_t"].endswith(": cosine")
+
+
 def test_the_update_rule_says_what_else_a_step_does():
     made = rule.rule_of(Recipe(optimizer="adamw", accumulate=4, clip_norm=1.0, schedule="cosine").to_dict())
     assert (
@@ -352,14 +380,35 @@ def test_the_title_claims_no_more_than_is_known(name, title):
 
 
 def test_numbers_in_a_column_have_their_points_beneath_one_another():
-    texts = ["97.4 ± 0.09 %", "84.2 ± 3.0 %", "36.3 ± 15.2 %", "–", "1e-3"]
-    made = [Page(text).texts for text in page.aligned(texts)]
-    made = ["".join(parts) for parts in made]
-    assert [squeezed(one) for one in made] == [squeezed(text) for text in texts]
-    assert len({len(one) - one.index("±") for one in made[:3]}) == 1
-    assert len({len(one) - one.rindex(".") for one in made[:3]}) == 1
+    texts = ["97.4 ± 0.09 %", "84.2 ± 3.0 %", "36.3 ± 15.2 %", "–", "1e-3", "10.9 %"]
+    made = ["".join(Page(text).texts) for text in page.aligned(texts)]
+    assert all(one.startswith(text) for one, text in zip(made, texts, strict=True)), "no hole in a number"
+    assert len({len(one) - one.index(".") for one in made[:3]}) == 1
+    assert made[3:] == texts[3:]
     assert page.aligned(["0", "0.25"]) == [f'0<span class="pad">{page.POINT}{page.DIGIT * 2}</span>', "0.25"]
     assert page.aligned(["<b>"]) == ["&lt;b&gt;"]
+
+
+def test_a_number_of_another_kind_moves_no_other():
+    texts = ["1.51 ± 0.71", "0.32 ± 0.08", "5100.125 ± 4900.125"]
+    assert page.aligned(texts, [True, True, False]) == texts
+    assert page.aligned(["0.1", "0.1234567"]) == ["0.1", "0.1234567"], "too far apart to be read as a column"
+
+
+@pytest.mark.parametrize("name", [*MADE, "a far one", "a stalled one"])
+def test_the_table_says_the_numbers_that_its_sentences_say(name):
+    """A rate that ended no better than it started is told by the mean of all its seeds, without an error."""
+    ends = {1e-3: (1.4, 1.5), 1e-2: (0.3, 0.31), 1e-1: (9000.0, 1200.0)}
+    if name == "a stalled one":
+        ends = {1e-3: (3.0, 3.0, 2.1), 1e-2: (0.3, 0.31, 0.32), 1e-1: (0.5, 0.51, 0.5)}
+    rows = [
+        {"lr": lr, "seed": seed, "epoch": epoch, "val_loss": 3 + (end - 3) * epoch / 4}
+        for lr, of in ends.items() for seed, end in enumerate(of) for epoch in range(5)
+    ]  # fmt: skip
+    result = made(name) if name in MADE else etude.judge(pd.DataFrame(rows))
+    for one in article.readings(result):
+        if re.search(r"\d after |Never left|no better than it started|on average", one.reason) and one.value != "–":
+            assert one.value in one.reason, one
 
 
 def test_figures_of_a_page_share_no_ids(monkeypatch):
@@ -391,6 +440,65 @@ def test_only_the_pages_own_script_may_run():
 )
 def test_text_in_markdown_is_no_markup(text, written):
     assert report._text(text) == written
+
+
+def test_a_guessed_margin_is_called_so_once():
+    rows = [
+        {"lr": lr, "seed": 0, "epoch": epoch, "val_loss": 3 + (end - 3) * epoch / 4}
+        for lr, end in ((1e-3, 1.4), (1e-2, 0.3), (1e-1, 0.5)) for epoch in range(5)
+    ]  # fmt: skip
+    said = article.article(etude.judge(pd.DataFrame(rows)))
+    assert "What counts as equal is a guess: 2 % of what training gained." in said.limits
+
+
+def test_a_figure_says_how_to_use_what_there_is():
+    rates, seeds = "Pick a rate to lift it in all figures", "of a picked rate the seeds are drawn"
+    assert f"{rates}; the slider sets the dots back" in rendered("regression")
+    assert seeds in rendered("regression")
+    assert f"{rates}." in rendered("final values alone"), "there is no slider"
+    assert seeds not in rendered("one rate"), "there is one seed"
+    assert seeds not in rendered("one epoch"), "a single evaluation makes no line"
+
+
+def test_a_figure_with_nothing_in_it_is_left_out():
+    assert page.which(made("nothing trained yet")) == []
+    assert not {*page.which(made("all diverged"))} & {"rates", "verdicts", "curves"}
+    assert "rates" not in page.which(made("still running"))
+    assert page.which(made("final values alone")) == ["rates", "verdicts"], "there are no curves"
+    assert "Explore the figures" not in rendered("nothing trained yet")
+    assert {"rates", "verdicts", "curves"} <= {*page.which(made("regression"))}
+
+
+def test_limits_speak_of_what_was_recommended():
+    assert not [line for line in article.article(made("all diverged")).limits if "It holds" in line]
+    (line,) = [line for line in article.article(made("an own loop")).limits if "It holds" in line]
+    assert line.startswith("It holds for 3 epochs: ")
+    (line,) = [line for line in article.article(made("regression")).limits if "It holds" in line]
+    assert line.startswith("It holds for 10 epochs of this recipe: ")
+
+
+@pytest.mark.parametrize("name", ["failed trials", "regression", "an own loop", "judged curves"])
+def test_the_answer_names_the_recommended_rate(name):
+    result = made(name)
+    assert re.search(rf"\b{etude.notation.rate_text(result.recommendation.lr)}\b", article.article(result).answer[0])
+
+
+def test_the_next_command_is_introduced_by_a_sentence(tmp_path):
+    result = made("regression")
+    said = f"Next ({result.recommendation.next_reason}):"
+    assert said in Page(rendered("regression")).text
+    assert said in result.report(tmp_path / "report.md", "md").read_text()
+    assert said in Page(result._repr_html_()).text
+
+
+def test_model_and_data_are_named_where_the_run_knows_them(finished_digits):
+    facts = dict(article.article(Result.load(finished_digits)).facts)
+    assert facts["task"] == (
+        "a perceptron with 64 hidden units on small handwritten digits, 8×8; 4,810 parameters; "
+        "1,297 training and 500 validation examples"
+    )
+    assert "examples" not in dict(article.article(made("regression")).facts)["task"], "which its store does not have"
+    assert "task" not in dict(article.article(made("judged curves")).facts)
 
 
 def test_pictures_of_markdown_are_found_whatever_its_file_is_called(tmp_path):

@@ -6,8 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
+from etude.analysis import scale
 from etude.events import Advanced, Failed, Started
 from etude.notation import duration
+from etude.present import words as sentences
 from etude.present.progress import Progress
 from etude.present.terminal import print_result
 from etude.present.words import recipe_words
@@ -191,6 +193,28 @@ def test_a_result_names_every_rate_with_its_verdict(finished_bowl):
 )
 def test_a_recipe_is_told_as_far_as_it_is_not_the_usual_one(recipe, words):
     assert recipe_words(Recipe(**recipe).to_dict()) == words
+
+
+def test_shares_are_known_by_the_names_that_the_analysis_knows():
+    assert sentences.SHARES == scale.SHARES
+
+
+@pytest.mark.parametrize(
+    ("of", "expected", "observed", "told"),
+    [
+        ("val_accuracy", [0.97, 0.98], 0.94, ("validation accuracy 97 to 98 %", "94.0 %")),
+        ("val_accuracy", [0.97, 0.98], 0.9804, ("validation accuracy 97 to 98 %", "98.04 %")),
+        ("val_accuracy", [0.985, 1], 0.9951, ("validation accuracy 98.5 to 100 %", "99.51 %")),
+        ("val_f1", [97, 98], 97.5, ("validation f1 97 to 98 %", "97.5 %")),
+        ("val_loss", [0.1, 0.3], 0.22881, ("validation loss 0.1 to 0.3", "0.229")),
+        ("val_loss", [0.1, 0.3], 0.30004, ("validation loss 0.1 to 0.3", "0.30004")),
+        ("val_loss", [0.1, 0.3], None, ("validation loss 0.1 to 0.3", "no score")),
+        ("verdict", ["unstable", "diverged"], "good", ("unstable or diverged", "good")),
+    ],
+)
+def test_what_was_expected_and_observed_is_told_as_readings_are(finished_digits, of, expected, observed, told):
+    part = {"of": of, "expected": expected, "observed": observed}
+    assert sentences.expectation(Result.load(finished_digits), part) == told
 
 
 def test_a_recipe_stored_before_there_was_more_to_say_is_told():

@@ -40,7 +40,7 @@ class Imported:
 
     ``unit`` is what the places of evaluations are counted in: ``epoch``, ``step``, or nothing where only final values are
     known. ``ends`` has the last step asked for, by horizon; ``losses`` the training loss by step (T,) and ``ended`` the
-    place where a trial diverged, by trial id.
+    place where a trial diverged, by trial id. ``command`` is what judges the file again, where there is one.
     """
 
     stored: Stored
@@ -50,6 +50,7 @@ class Imported:
     losses: Mapping[int, Floats]
     ended: Mapping[int, float]
     notes: tuple[str, ...] = ()
+    command: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from etude import baselines
+from etude import baselines, commands, tasks
 from etude.analysis.scale import Scale, find_scale
 from etude.notation import duration, format_rate, rate_text, time_text
 from etude.present import words
-from etude.present.axes import metric_words
 from etude.present.response import rate_points
 from etude.present.rule import Rule, rule_of
 from etude.result import Result
@@ -88,11 +87,16 @@ def article(result: Result) -> Article:
         title=_title(result),
         lead=_lead(result, summary),
         facts=tuple(_facts(result)),
-        value_words=metric_words(result.objective["metric"]),
+        value_words=words.metric_words(result.objective["metric"]),
         readings=readings(result),
-        expected=tuple(_expected(said["rates"])),
+        expected=tuple(_expected(result)),
         rule=rule,
-        answer=(*summary, *(one.sentence for one in baselines.read(result)), *words.tested(result)),
+        answer=(
+            *([] if answer.lr is None else [answer.conclusion]),
+            *summary,
+            *(one.sentence for one in baselines.read(result)),
+            *words.tested(result),
+        ),
         next_reason=answer.next_reason,
         next_command=answer.next_command,
         other_metric=second.get("why"),
@@ -127,13 +131,14 @@ def readings(result: Result) -> tuple[Reading, ...]:
     made = []
     for rate in result.analysis["rates"]:
         evidence, point = rate["evidence"], points.get(rate["lr"])
-        mean = _number(evidence.get("mean"))
+        every = _spoken_of(rate)
+        mean = _number(evidence.get("mean_all" if every else "mean"))
         has_gap = evidence.get("n_scored") and rate["verdict"] != "diverged"  # as in the figure of the verdicts
         gap = _number(evidence.get("gap") if has_gap else None)
-        value = scale.pm_text(mean, _number(evidence.get("mean_error"))) if math.isfinite(mean) else UNTOLD
-        if rate["verdict"] == "too low" and evidence.get("n_stalled", 0) * 2 > evidence.get("n_scored", 0):
-            every = float(evidence["mean_all"])  # of which its sentence speaks: the few that moved do not stand for it
-            gap, mean, value = gap + scale.sign * (mean - every), every, scale.text(every)
+        value = UNTOLD
+        if math.isfinite(mean):
+            value = scale.text(mean) if every else scale.pm_text(mean, _number(evidence.get("mean_error")))
+            gap += scale.sign * (_number(evidence.get("mean")) - mean)
         made.append(
             Reading(
                 lr=rate["lr"],
@@ -150,6 +155,15 @@ def readings(result: Result) -> tuple[Reading, ...]:
             )
         )
     return tuple(made)
+
+
+def _spoken_of(rate: Mapping[str, Any]) -> bool:
+    """Whether the sentence of a rate speaks of the mean of all its seeds, without an error: some do not stand for the others."""
+    seen = rate["evidence"]
+    stalled, scored = seen.get("n_stalled", 0), seen.get("n_scored", 0)
+    if rate["verdict"] == "diverged":
+        return bool(not seen.get("n_diverged") and (seen.get("n_collapsed") or seen.get("n_outlying")))
+    return bool(rate["verdict"] == "too low" and stalled != scored and 2 * stalled > scored)
 
 
 def _number(value: Any) -> float:
@@ -205,19 +219,37 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         facts.append(("varied", f"learning rate, {ends}; seed{'s' * (len(seeds) > 1)} {which}"))
     if result.imported is None and not result.is_own_loop:
         facts.append(("held", _held(result)))
+        facts += [("task", told)] if (told := _task(result)) else []
         facts.append(("recipe", _spaced(", ".join(_recipe(study["recipe"])))))
     elif result.is_own_loop and (options := study.get("task_options")):
         facts.append(("held", ", ".join(f"{key} {value}" for key, value in options.items())))
     margin = f"; {said['margin_text']} counts as equal ({said['margin_source']})" if said["margin"] is not None else ""
     at = f" after {time_text(result.horizon, result.unit)}" if result.unit else ""
     way = "largest" if result.objective["direction"] == "maximize" else "smallest"
-    facts.append(("judged by", f"the {way} {metric_words(result.objective['metric'])}{at}{margin}"))
+    facts.append(("judged by", f"the {way} {words.metric_words(result.objective['metric'])}{at}{margin}"))
     wall_s = sum(trial.wall_s for trial in result.stored.trials)
     if math.isfinite(wall_s) and wall_s >= 0.5:
         env = result.stored.environments[-1] if result.stored.environments else {}
         side = f", {env['workers']} side by side" if env.get("workers", 1) > 1 else ""
         facts.append(("trained for", f"{duration(wall_s)}, all trials together{side}"))
     return facts
+
+
+def _task(result: Result) -> str:
+    """Say what model was trained on what data, as far as the run or the name of a built-in task tells it."""
+    task, data = result.stored.identity.get("task") or {}, result.stored.identity.get("data") or {}
+    said = []
+    if task.get("built_in") and task["name"] in tasks.BUILT_IN:
+        known = tasks.module(task["name"])
+        said.append(known.SUMMARY.partition(":")[0])
+        said += (
+            [] if task.get("options") else [f"{known.FACTS['parameters']:,} parameters"]
+        )  # which an option may change
+    elif task.get("name"):
+        said.append(task["name"])
+    counts = [f"{data[part]['examples']:,} {name}" for part, name in (("train", "training"), ("val", "validation"))
+              if isinstance(data.get(part), Mapping) and data[part].get("examples")]  # fmt: skip
+    return "; ".join([*said, *([f"{' and '.join(counts)} examples"] if counts else [])])
 
 
 def _held(result: Result) -> str:
@@ -239,10 +271,10 @@ def _spaced(text: str) -> str:
     return re.sub(r"(?<=\d)%", "\u00a0%", text)
 
 
-def _expected(rates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+def _expected(result: Result) -> list[tuple[str, str, str, str]]:
     return [
-        (rate_text(rate["lr"]), *words.expectation(part), part["outcome"])
-        for rate in rates
+        (rate_text(rate["lr"]), *words.expectation(result, part), part["outcome"])
+        for rate in result.analysis["rates"]
         if rate["expected"]
         for part in rate["expected"]["parts"]
     ]
@@ -256,14 +288,14 @@ def _limits(result: Result) -> list[str]:
         end = "lowest" if answer.edge == "low" else "highest"
         limits.append(f"The best rate tried is the {end} one, so the best is not bracketed.")
     if said["margin"] is not None and "guess" in said["margin_source"]:
-        limits.append(f"What counts as equal is a guess: {said['margin_source']}.")
+        limits.append(f"What counts as equal is {said['margin_source']}.")
     limits += words.failed(result)
     limits += words.other_horizons(result)
-    if result.unit:
+    if result.unit and answer.lr is not None:
+        has_recipe = result.imported is None and not result.is_own_loop
         limits.append(
-            f"It holds for {time_text(result.horizon, result.unit)}"
-            + (" of this recipe" if result.imported is None else "")
-            + ": trained for longer, or with another batch size, a model may want another rate."
+            f"It holds for {time_text(result.horizon, result.unit)}{' of this recipe' * has_recipe}: trained for longer, or with "
+            "another batch size, a model may want another rate."
         )
     return [line.strip() for line in (*limits, *result.notes)]
 
@@ -293,12 +325,11 @@ def _plain(value: Any) -> Any:
 
 
 def _commands(result: Result) -> list[str]:
-    """Return the commands that trained it, each once, as they were typed."""
-    commands = []
-    for environment in result.stored.environments:
-        program, _, words = (environment.get("command") or "").partition(" ")
-        commands.append(f"etude {words}" if Path(program).name == "etude" else f"{program} {words}".strip())
-    return [command for command in dict.fromkeys(commands) if command]
+    """Return the commands that trained it, or judged it, each once, as they are typed."""
+    typed = [shlex.split(environment.get("command") or "") for environment in result.stored.environments]
+    every = [commands.as_typed(words) for words in typed]  # older runs have the path of the program
+    every += [] if result.imported is None else [result.imported.command]
+    return [command for command in dict.fromkeys(every) if command]
 
 
 def _machine(result: Result) -> list[tuple[str, str]]:

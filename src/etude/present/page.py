@@ -15,7 +15,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -28,21 +28,18 @@ from numpy.typing import NDArray
 from etude.frames import evaluation_columns
 from etude.notation import format_rate, rate_text
 from etude.present import article as articles
-from etude.present import curves, figures, stability, svg
-from etude.present.axes import Look, Words, metric_words
+from etude.present import curves, figures, stability, svg, verdicts
+from etude.present.axes import Look, Words
 from etude.present.beside import beside
 from etude.present.layout import OnePass
 from etude.present.lines import Line
 from etude.present.response import rates_figure
+from etude.present.words import metric_words
 from etude.result import Result
 
 MOST_POINTS = 120  # of a line or a trial, in the page's data: more could not be told apart
 MOST_TIMES = 200  # of the slider
 MOST_CSV = 200_000  # bytes: a longer table is packed
-HOW = {
-    "rates": "Pick a rate to lift it in all figures; the slider sets the dots back to where they stood.",
-    "curves": "Point at a line for its values; of a picked rate the seeds are drawn, too.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +76,7 @@ def render(result: Result, *, fork: bool = False) -> str:
     screens, data = drawn(narrow=False), _data(result, names, made)
     phones, table = for_phone()
     shown = [
-        Shown(name=name, words=figures.FIGURES[name].words(result), how=HOW.get(name, ""), screen=screen, phone=phone)
+        Shown(name=name, words=figures.FIGURES[name].words(result), how=_how(name, data), screen=screen, phone=phone)
         for name, screen, phone in zip(names, screens, phones, strict=True)
     ]
     for one in shown:
@@ -100,12 +97,26 @@ def render(result: Result, *, fork: bool = False) -> str:
             css=_text("page.css"),
             script=script,
             digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-            values=aligned([one.value for one in made.readings]),
+            values=aligned([one.value for one in made.readings], [one.verdict != "diverged" for one in made.readings]),
             gaps=aligned([one.gap for one in made.readings]),
             version=version("etude"),
             mathml=mathml,
         )
     )
+
+
+def _how(name: str, data: Mapping[str, Any]) -> str:
+    """Say what a reader can do with a figure: nothing that this study's page has not."""
+    if name == "rates":
+        slider = "; the slider sets the dots back to where they stood" if len(data["times"]) > 1 else ""
+        return f"Pick a rate to lift it in all figures{slider}."
+    if name != "curves":
+        return ""
+    of_rate = [
+        trial["rate"] for trial in data["trials"] if sum(time > 0 for time in trial["times"]) > 1
+    ]  # they make a line
+    seeds = "; of a picked rate the seeds are drawn, too" if len(of_rate) > len(set(of_rate)) else ""
+    return f"Point at a line for its values{seeds}."
 
 
 def fragment(result: Result) -> str:
@@ -123,8 +134,13 @@ def which(result: Result) -> list[str]:
     """Return the figures of the report, in its order: none that a result has not, or that would say nothing."""
     recipe = result.study.get("recipe") or {}
     silent = set()
-    if len({trial.lr for trial in result.judged}) < 2:
-        silent |= {"rates", "verdicts"}
+    one = len({trial.lr for trial in result.judged}) < 2
+    if one or not any(len(point.scores) for point in rates_figure(result).points):
+        silent.add("rates")
+    if one or all(strip.gap is None and strip.behind is None for strip in verdicts.verdicts_figure(result).strips):
+        silent.add("verdicts")
+    if not result.unit or all(panel.limits is None for panel in curves.panels(result)):  # final values are in "rates"
+        silent.add("curves")
     if recipe.get("schedule", "constant") == "constant" and not recipe.get("warmup"):
         silent.add("schedule")
     order = ("rates", "verdicts", "curves", "stability", "schedule", "range-test")
@@ -139,15 +155,18 @@ def environment() -> Environment:
         loader=PackageLoader("etude.present"), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    made.filters["unbroken"] = unbroken
+    made.filters |= {"unbroken": unbroken, "code": code}
     return made
 
 
+_HAT = re.compile(r'<mover accent="true">(<mi>\w</mi>)<mo>&#x0005E;</mo></mover>')
+
+
 def mathml(latex: str, display: str) -> Markup:
-    """Return a formula as MathML."""
+    """Return a formula as MathML, with hats that lie above their letter also in a font that has no accents for mathematics."""
     from latex2mathml.converter import convert
 
-    return Markup(convert(latex, display=display))
+    return Markup(_HAT.sub(r'<mover>\1<mo stretchy="false">ˆ</mo></mover>', convert(latex, display=display)))
 
 
 _WHOLE = re.compile(r"\d[\d.,]*(?:e-?\d+)?(?: ± [\d.,]+(?:e-?\d+)?)?(?: %)?")
@@ -163,27 +182,46 @@ def unbroken(text: str) -> Markup:
     )
 
 
-_FIGURE = re.compile(r"(-?\d+)(\.\d+)?(?: ± (\d+)(\.\d+)?)?( %)?")
+_WORD = re.compile(r"[^\s,]+,?|,")
+LONG = 30  # characters: a longer word may be broken anywhere, so that a path does not leave a phone's page
+
+
+def code(text: str) -> Markup:
+    """Escape a command or a file, so that its lines are broken after spaces and commas only, and never within ``5.62e-3``."""
+    made, end = Markup(""), 0
+    for found in _WORD.finditer(text):
+        made += escape(text[end : found.start()])
+        made += Markup('<span class="whole">%s</span>') % found[0] if len(found[0]) <= LONG else escape(found[0])
+        made += Markup("<wbr>" if found[0].endswith(",") else "")
+        end = found.end()
+    return made + escape(text[end:])
+
+
+_FIGURE = re.compile(r"-?\d+((?:\.\d+)?(?: ± [\d.]+)?(?: %)?)")
 DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as they
+FAR = 4  # digits: columns whose numbers differ by more are not aligned
 
 
-def aligned(texts: Sequence[str]) -> list[Markup]:
-    """Fill numbers (``97.4 ± 0.09 %``) with spaces, so that at the right of a column their points are beneath one another."""
-    parts = [found.groups("") if (found := _FIGURE.fullmatch(text)) else None for text in texts]
-    longest = [max((len(one[i]) for one in parts if one), default=0) for i in range(4)]
+def aligned(texts: Sequence[str], ordinary: Sequence[bool] | None = None) -> list[Markup]:
+    """Follow numbers (``97.4 ± 0.09 %``) by spaces, so that at the right of a column their points are beneath one another.
 
-    def spaces(one: Sequence[str], i: int) -> Markup:
-        short = longest[i] - len(one[i])
-        wide = POINT + DIGIT * (short - 1) if i % 2 and not one[i] else DIGIT * short
-        return Markup(f'<span class="pad">{wide}</span>' if short else "")
-
+    What is no number, has no error where others have one, or is not ``ordinary`` stays as it is, and the others without regard
+    to it.
+    """
+    plain = [True] * len(texts) if ordinary is None else ordinary
+    found = [_FIGURE.fullmatch(text) if usual else None for text, usual in zip(texts, plain, strict=True)]
+    tails = [None if one is None else one[1] for one in found]
+    errors = any(" ± " in tail for tail in tails if tail)
+    alike = [tail for tail in tails if tail is not None and (" ± " in tail) == errors]
+    digits, points = ([sum(map(kind, tail)) for tail in alike] for kind in (str.isdigit, ".".__eq__))
+    if not alike or max(digits) - min(digits) > FAR:
+        return [escape(text) for text in texts]
     made = []
-    for text, one in zip(texts, parts, strict=True):
-        if one is None:
-            made.append(escape(text))
-            continue
-        error = Markup(" ± ") + spaces(one, 2) + one[2] + one[3] + spaces(one, 3) if one[2] else ""
-        made.append(Markup("") + one[0] + one[1] + spaces(one, 1) + error + one[4])
+    for text, tail in zip(texts, tails, strict=True):
+        short = ""
+        if tail is not None and (" ± " in tail) == errors:
+            short = POINT * (max(points) - tail.count(".")) + DIGIT * (max(digits) - sum(map(str.isdigit, tail)))
+        made.append(escape(text) + Markup(f'<span class="pad">{short}</span>' if short else ""))
     return made
 
 
@@ -205,6 +243,7 @@ def _data(result: Result, names: Sequence[str], made: articles.Article) -> dict[
     return {
         "unit": result.unit,
         "times": _times(result),
+        "horizon": result.horizon,
         "rates": [{"name": format_rate(lr), "text": rate_text(lr)} for lr in lrs],
         "best": None if result.recommendation.lr is None else format_rate(result.recommendation.lr),
         "trials": _trials(result, place),

@@ -19,7 +19,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 SOURCES = {
     "adam": ("Kingma & Ba 2015, Adam: A Method for Stochastic Optimization", "https://arxiv.org/abs/1412.6980"),
     "adamw": ("Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization", "https://arxiv.org/abs/1711.05101"),
-    "sgd": (
+    "momentum": (
         "Sutskever et al. 2013, On the Importance of Initialization and Momentum in Deep Learning",
         "https://proceedings.mlr.press/v28/sutskever13.html",
     ),
@@ -51,7 +51,7 @@ def rule_of(recipe: Mapping[str, Any]) -> Rule:
         symbols = (
             *symbols,
             (r"\eta", "the learning rate that this study varies"),
-            ("s_t", f"the schedule: {schedule}"),
+            ("s_t", f"what the schedule makes of it at step t: {schedule.removesuffix(' schedule')}"),
         )
     else:
         symbols = (*symbols, (r"\eta", "the learning rate, which this study varies"))
@@ -59,7 +59,8 @@ def rule_of(recipe: Mapping[str, Any]) -> Rule:
         (r"\theta_t", "the weights before step t"),
         ("g_t", _gradient(recipe)),
     )
-    return Rule(lines=lines, symbols=(*known, *symbols), sentence=sentence, source=SOURCES.get(name))
+    source = SOURCES.get("momentum" if name == "sgd" and options.get("momentum") else name)
+    return Rule(lines=lines, symbols=(*known, *symbols), sentence=sentence, source=source)
 
 
 def _clipped(recipe: Mapping[str, Any]) -> str:

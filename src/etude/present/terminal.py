@@ -43,7 +43,7 @@ def print_result(console: Console, result: Result) -> None:
     console.print(Padding(_verdicts(result), (1, 0, 1, 0)))
     expected = [rate for rate in result.analysis["rates"] if rate["expected"]]
     if expected:
-        console.print(_expectations(expected))
+        console.print(_expectations(result, expected))
         console.print()
     answer = result.recommendation
     say(answer.conclusion)
@@ -63,7 +63,7 @@ def print_result(console: Console, result: Result) -> None:
     for note in result.notes:
         say(note)
     if answer.next_command:
-        say(f"Next, {answer.next_reason}:")
+        say(f"Next ({answer.next_reason}):")
         console.print(
             f"  {answer.next_command}", highlight=False, markup=False, soft_wrap=True
         )  # a command is not broken
@@ -86,13 +86,13 @@ def _verdicts(result: Result) -> Table:
     return table
 
 
-def _expectations(rates: list[dict[str, Any]]) -> Table:
+def _expectations(result: Result, rates: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     for name in ("rate", "expected", "observed", ""):
         table.add_column(name, justify="right" if name == "rate" else "left")
     for rate in rates:
         for i, part in enumerate(rate["expected"]["parts"]):
-            table.add_row(rate_text(rate["lr"]) if i == 0 else "", *words.expectation(part), part["outcome"])
+            table.add_row(rate_text(rate["lr"]) if i == 0 else "", *words.expectation(result, part), part["outcome"])
     return table
 
 

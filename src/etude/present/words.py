@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from etude.notation import duration, rate_text, share_text, time_text
+from etude.notation import duration, rate_text, share_text, significant, time_text
 from etude.result import Result
 from etude.spec.budget import GRID
 from etude.store import UNFINISHED
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from etude.searched import Searched
 
 FEW = 3  # of a kind are told one by one
+# Pinned to those of etude.analysis.scale by a test, so that reading needs no NumPy.
+SHARES = ("acc", "f1", "auc", "precision", "recall", "iou", "dice", "top1", "top5")
 
 
 def what(result: Result) -> str:
@@ -82,6 +84,32 @@ def study_objective(result: Result) -> str:
     )
 
 
+def metric_words(metric: str) -> str:
+    """Write a recorded metric as words: ``validation accuracy``."""
+    name = metric.removeprefix("val_").replace("_", " ")
+    return f"validation {name}" if metric.startswith("val_") else name
+
+
+def percent(result: Result, metric: str, values: Iterable[float]) -> int:
+    """Return what makes percent of a metric's values: 100 of a share, 1 of one from 0 to 100, 0 where they are none.
+
+    What decides is one where the analysis says so, by the unit of its margin; others are known by their names.
+    """
+    decides = metric.partition("_")[2] == result.objective["metric"].partition("_")[2]
+    points = decides and str(result.analysis.get("margin_text")).endswith("points")
+    if not (points or any(word in metric.lower() for word in SHARES)):
+        return 0
+    return 100 if max(values) <= 1 else 1
+
+
+def metric_text(value: float, percent: int, digits: int = 0) -> str:
+    """Write a value of a metric, as the analysis does: ``98.9 %`` or ``0.0421``; with further ``digits``, where they tell."""
+    if not percent:
+        return significant(value, 3 + digits)
+    share = percent * value
+    return f"{share:.{(2 if 0 < 100 - share < 0.95 else 1) + digits}f} %"
+
+
 def provisional(result: Result) -> list[str]:
     """Say why the answer is provisional, where it is."""
     answer = result.recommendation
@@ -104,8 +132,13 @@ def tested(result: Result) -> list[str]:
     for trial in result.judged:
         for test in trial.tests:
             if trial.lr == result.recommendation.lr and test.step == trial.step:
-                values = ", ".join(f"{name} {value:.4f}" for name, value in test.metrics.items())
-                lines.append(f"On the test set, once: rate {rate_text(trial.lr)}, seed {trial.seed}: {values}.")
+                values = [
+                    f"{metric_words(name)} {metric_text(value, percent(result, name, [value]))}"
+                    for name, value in test.metrics.items()
+                ]
+                lines.append(
+                    f"On the test set, once: rate {rate_text(trial.lr)}, seed {trial.seed}: {', '.join(values)}."
+                )
     return lines
 
 
@@ -161,10 +194,21 @@ def search_lines(searched: Searched) -> list[str]:
     return lines
 
 
-def expectation(part: Mapping[str, Any]) -> tuple[str, str]:
-    """Say what was expected of a rate, and what was observed."""
+def expectation(result: Result, part: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what was expected of a rate, and what was observed; a number so that it is told on which side of an end it lies."""
     if part["of"] == "verdict":
         return " or ".join(part["expected"]), part["observed"]
-    low, high = part["expected"]
-    observed = "nothing" if part["observed"] is None else f"{part['observed']:.4g}"
-    return f"{part['of']} {low:g} to {high:g}", observed
+    (low, high), seen, metric = part["expected"], part["observed"], part["of"]
+    times = percent(result, metric, [low, high])
+    ends = f"{times * low:.6g} to {times * high:.6g} %" if times else f"{low:g} to {high:g}"
+    return f"{metric_words(metric)} {ends}", "no score" if seen is None else _beside(seen, low, high, times)
+
+
+def _beside(seen: float, low: float, high: float, percent: int) -> str:
+    """Write a value with as many digits as it takes not to be taken for one inside of the ends, or outside."""
+    texts = [metric_text(seen, percent, digits) for digits in range(6)]
+    told = [float(text.removesuffix(" %")) / (percent or 1) for text in texts]
+    is_inside = low <= seen <= high
+    return next(
+        (text for text, value in zip(texts, told, strict=True) if (low <= value <= high) == is_inside), texts[-1]
+    )

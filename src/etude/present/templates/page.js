@@ -6,8 +6,8 @@
   const NS = "http://www.w3.org/2000/svg";
   const said = document.getElementById("said");
   const index = new Map(data.rates.map((rate, i) => [rate.name, i]));
-  const horizon = data.times.length ? data.times[data.times.length - 1] : 0;
-  let picked = null, now = horizon;
+  const last = data.times.length ? data.times[data.times.length - 1] : 0;  // of a study that is not finished short of its horizon
+  let picked = null, now = last;
   const slider = document.getElementById("time");
   document.documentElement.classList.add("js");
 
@@ -98,31 +98,45 @@
 
   // Replaying: curves are cut at a time, dots stand where they stood then.
   const clips = [];
+  function cut(plot, place, i, room, over, parts) {  // room beyond the time, and over the frame, for what is drawn around a place
+    const clip = document.createElementNS(NS, "clipPath"), rect = document.createElementNS(NS, "rect");
+    clip.id = `until-${plot.figure}-${plot.box.dataset.look}-${i}-${room}`;
+    const [left, top, , bottom] = place.box;
+    for (const [key, value] of Object.entries({ x: left - 8, y: top - over, height: bottom - top + 2 * over })) rect.setAttribute(key, value);
+    clip.append(rect);
+    plot.svg.append(clip);
+    const own = parts.map((part) => [part, part.getAttribute("clip-path")]);
+    clips.push({ place, rect, room, per: plot.its.per, own, url: `url(#${clip.id})` });
+  }
   for (const plot of plots.filter((one) => one.its.panels)) {
     plot.places.forEach((place, i) => {
-      const clip = document.createElementNS(NS, "clipPath"), rect = document.createElementNS(NS, "rect");
-      clip.id = `until-${plot.figure}-${plot.box.dataset.look}-${i}`;
-      const [left, top, , bottom] = place.box;
-      for (const [key, value] of Object.entries({ x: left - 8, y: top - 12, height: bottom - top + 24 })) rect.setAttribute(key, value);
-      clip.append(rect);
-      plot.svg.append(clip);
       const panel = plot.svg.querySelector(`[data-panel="${i}"]`);
-      clips.push({ plot, place, rect, per: plot.its.per, parts: panel ? all(".line,.raw,.spread,.ended,.paused", panel) : [], url: `url(#${clip.id})` });
+      if (!panel) return;
+      cut(plot, place, i, 0, 0, all(".line>path,.raw,.spread", panel));
+      cut(plot, place, i, 4, 12, all(".line,.ended,.paused", panel));  // with their dots
     });
   }
+  const heads = all("figure[data-figure=rates] h2").map((head) => ({ head, parts: [...head.childNodes], text: head.textContent }));
   function replay(to) {
     now = to;
-    const replaying = to < horizon;
+    const replaying = to < last;
     for (const svg of all(".plot svg")) svg.classList.toggle("replaying", replaying);
-    for (const { place, rect, per, parts, url } of clips) {
+    for (const { place, rect, room, per, own, url } of clips) {
       const x = inside(toX(place, Math.max(now * per, place.x[0] === "log" ? 1e-300 : -Infinity)), place.box[0], place.box[2]);
-      rect.setAttribute("width", Math.max(0, x - place.box[0] + 8 + 4));
-      for (const part of parts) replaying ? part.setAttribute("clip-path", url) : part.removeAttribute("clip-path");
+      rect.setAttribute("width", Math.max(0, x - place.box[0] + 8 + room));
+      for (const [part, before] of own) {
+        if (replaying) part.setAttribute("clip-path", url);
+        else before === null ? part.removeAttribute("clip-path") : part.setAttribute("clip-path", before);
+      }
     }
     for (const plot of plots.filter((one) => one.figure === "rates")) dots(plot, replaying);
     singles();
     if (!slider) return;
-    const [then, end] = [to, horizon].map((v) => Number(v.toPrecision(6)).toLocaleString("en"));
+    const [then, end] = [to, data.horizon].map((v) => Number(v.toPrecision(6)).toLocaleString("en"));
+    for (const { head, parts, text } of heads) {
+      const early = text.replace(`after ${end} ${data.unit}`, `after ${then} of ${end} ${data.unit}`);
+      replaying ? head.replaceChildren(early) : head.replaceChildren(...parts);
+    }
     const output = document.getElementById("now");
     output.textContent = `${then} of ${end}`;
     output.style.minWidth = `${2 * end.length + 3}ch`;  // nothing moves while it counts
@@ -161,7 +175,7 @@
       const place = plot.places[0];
       for (const point of plot.its.points) {
         const trial = data.trials.find((one) => one.rate === point.rate && one.seed === point.seed);
-        const value = now < horizon && trial ? reached(trial, "metric") : point.value;
+        const value = now < last && trial ? reached(trial, "metric") : point.value;
         if (value === null) continue;
         const rate = data.rates[point.rate];
         made.push({
@@ -269,7 +283,7 @@
   for (const input of all("#chips input")) input.addEventListener("change", () => { hide(); pick(input.value); });
   if (slider) slider.addEventListener("input", () => { hide(); replay(data.times[Number(slider.value)]); });
   const controls = document.getElementById("controls");
-  controls.addEventListener("submit", (event) => event.preventDefault());
+  controls?.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") { hide(); pick(null); } });
 
   const table = document.getElementById("table");
@@ -307,5 +321,5 @@
       });
     });
   }
-  replay(horizon);
+  replay(last);
 })();
