@@ -371,12 +371,23 @@ def test_the_update_rule_says_what_else_a_step_does():
         ("one rate", "1e-2 is the only rate tried."),
         ("one epoch", "1e-2 is the best rate so far, and the best may be higher."),
         ("failed trials", "Of the 3 rates tried, take 1e-2."),
-        ("regression", "Train this model at 1e-2; the best may be higher yet."),
+        ("regression", "Train this model at 1e-2."),
         ("still running", "No rate can be recommended yet: all 6 trials did not finish."),
     ],
 )
 def test_the_title_claims_no_more_than_is_known(name, title):
     assert article.article(made(name)).title == title
+
+
+def test_a_title_says_where_the_best_rate_may_lie_beyond_those_tried():
+    losses = {1e-4: 0.9, 3e-4: 0.7, 1e-3: 0.5, 3e-3: 0.4, 1e-2: 0.32, 3e-2: 0.3, 1e-1: 0.31}
+    table = pd.DataFrame(
+        {"lr": lr, "seed": seed, "val_loss": loss * (1 + 0.02 * np.sin(7 * seed + 50 * lr))}
+        for lr, loss in losses.items()
+        for seed in range(3)
+    )
+    title = article.article(etude.judge(table)).title
+    assert title == "Train this model at 3e-2; the best may be higher yet."
 
 
 def test_numbers_in_a_column_have_their_points_beneath_one_another():
