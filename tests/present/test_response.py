@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawing import check_texts
+from drawing import drawn as laid_out
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -225,3 +226,49 @@ def test_an_accuracy_is_percent_in_words_whether_it_goes_to_1_or_to_100(top):
     assert "1e-3: 90.05 %" in response.words(result).alt
     assert "1e-3: 90.05 %" in curves.words(result).alt
     assert [panel.percent for panel in curves.panels(result)] == [0, 100 / top]
+
+
+def noisy(scores, errors, **fields):
+    """A result whose rates have these standard errors."""
+    made = fabricate.result(scores, **fields)
+    for rate, error in zip(made.analysis["rates"], errors, strict=True):
+        rate["evidence"]["mean_error"] = error
+    return made
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "fields"),
+    [
+        ({1e-3: [0.852], 1e-2: [0.94], 0.1: [0.934]}, (0.016, 0.0106, 0.0111), {}),
+        ({1e-3: [0.62], 1e-2: [0.995], 0.1: [0.99]}, (0.02, 0.003, 0.005), {}),
+        ({1e-3: [0.9], 1e-2: [0.1], 0.1: [0.3]}, (0.3, 0.02, 0.2),
+         {"metric": "val_loss", "direction": "minimize", "margin": 0.02, "margin_text": "± 0.02"}),
+    ],
+    ids=["shares", "shares-log", "losses"],
+)  # fmt: skip
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_whiskers_are_whole(scores, errors, fields, narrow):
+    (ax,) = laid_out(noisy(scores, errors, **fields), "rates", narrow=narrow).axes
+    low, high = ax.get_ylim()
+    ends = [line.get_ydata() for line in by_gid(ax, "error:")]
+    assert len(ends) == 3
+    assert all(low < end.min() and end.max() < high for end in ends)
+
+
+def test_a_whisker_ends_where_a_share_does():
+    (ax,) = laid_out(noisy({1e-3: [0.9], 1e-2: [0.97]}, (0.02, 0.05)), "rates").axes
+    assert max(line.get_ydata().max() for line in by_gid(ax, "error:")) == 1.0 == ax.get_ylim()[1]
+
+
+@pytest.mark.parametrize(("half", "is_whole"), [(0.03, True), (0.6, False)])
+def test_the_band_is_whole_where_that_does_not_squash_the_data(half, is_whole):
+    lrs = [1e-4, 1e-3, 1e-2, 0.1]
+    shape = fabricate.curve(lrs, lambda x: 1.0 + 0.1 * (x + 2) ** 2, half, optimum=1e-2, optimum_interval=[5e-3, 2e-2])
+    scores = {lr: [1.0 + 0.1 * (math.log10(lr) + 2) ** 2] for lr in lrs}
+    result = fabricate.result(scores, response=shape, best=1e-2, metric="val_loss", direction="minimize",
+                              margin=0.01, margin_text="± 0.01")  # fmt: skip
+    (ax,) = laid_out(result, "rates").axes
+    low, high = ax.get_ylim()
+    assert (low < min(shape["low"]) and max(shape["high"]) < high) == is_whole
+    (lowest,), (highest,) = scores[1e-2], scores[1e-4]
+    assert (highest - lowest) / (high - low) > 0.45

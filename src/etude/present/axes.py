@@ -36,6 +36,7 @@ Collected = TypeVar("Collected")
 FAR_ERRORS = 12.0  # ratio of two shares' errors from which on the axis runs over the logarithm of the error
 FAR_LOSSES = 4.0  # ratio of two losses from which on theirs is logarithmic
 LEAST_ERROR = 1e-4
+END_PAD = 0.02  # of the height: between the frame and the end of a whisker or a band
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
 TICK_ROOM = 30.0  # points that a rate below the axis takes
@@ -110,6 +111,26 @@ class MetricAxis:
         forward, inverse = self.functions
         low, high = (float(forward(v)) for v in self.limits)
         return replace(self, limits=(float(inverse(high - (high - low) / (1 - part))), self.limits[1]))
+
+    def holding(self, ends: Floats, room: float = math.inf) -> MetricAxis:
+        """Return the axis with ``ends`` on it, too: each side grows by at most ``room`` of the height, on both scales.
+
+        What is not finite does not count, nor what a logarithmic axis has no place for.
+        """
+        if self.limits is None:
+            return self
+        forward, inverse = self.functions
+        low, high = (float(forward(v)) for v in self.limits)
+        ends = ends[np.isfinite(ends) & ((ends > 0) | self.share | (not self.logarithmic))]
+        ends = np.clip(ends, 0.0, 1.0 - LEAST_ERROR * self.logarithmic) if self.share else ends
+        if not len(ends):
+            return self
+        least, most = (float(end) for end in (np.min(forward(ends)), np.max(forward(ends))))
+        pad, room = END_PAD * (high - low), room * (high - low)
+        made = [float(inverse(low - min(low - least + pad, room))) if least < low else self.limits[0],
+                float(inverse(high + min(most - high + pad, room))) if most > high else self.limits[1]]  # fmt: skip
+        made = [max(0.0, made[0]), min(1.0, made[1])] if self.share else made
+        return replace(self, limits=(min(made[0], self.limits[0]), max(made[1], self.limits[1])))
 
 
 def measure(values: Floats, *, share: bool, logarithmic: bool | None = None) -> MetricAxis:

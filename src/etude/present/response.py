@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 LOST = ("diverged", "collapsed", "stalled", "failed")  # the order of the rows above the frame, from the frame up
 FOOT = 0.17  # of the axes' height, below the data: the optimum's interval and the recommended rate
 BAR = 0.05  # where in it the interval lies
+WHISKER_ROOM = (
+    1.0  # of a logarithmic axis' height, that a whisker may add at each end: one that ends at 0 has no end there
+)
+BAND_ROOM = (
+    0.3  # of the height, that the band may add at each end; a wider one leaves the frame, so that dots stay apart
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +79,16 @@ class Shaded:
 
 @dataclass(frozen=True, kw_only=True)
 class RatesFigure:
-    """All that the figure shows; ``level`` is the best reached, ``delta`` the margin, ``sign`` +1 where more is better."""
+    """All that the figure shows; ``level`` is the best reached, ``delta`` the margin, ``sign`` +1 where more is better.
+
+    ``axis`` is what scores and whiskers take, ``frame`` what is drawn: with the band, and the foot.
+    """
 
     title: str
     note: str
     ylabel: str
     axis: shared.MetricAxis
+    frame: shared.MetricAxis
     percent: int
     sign: int
     points: tuple[RatePoint, ...]
@@ -99,7 +109,7 @@ def rates_figure(result: Result) -> RatesFigure:
     said, metric = result.analysis, result.objective["metric"]
     sign = 1 if result.objective["direction"] == "maximize" else -1
     points, curve = rate_points(result), response_curve(result)
-    axis = metric_axis(points, curve, sign)
+    axis = metric_axis([(points, curve)], sign)
     percent = shared.percent(axis, said["margin_text"])
     response, answer = said.get("response") or {}, result.recommendation
     interval = answer.optimum_interval or response.get("optimum_interval")
@@ -114,6 +124,7 @@ def rates_figure(result: Result) -> RatesFigure:
         note=_note(result, points, curve),
         ylabel=shared.metric_words(metric, percent=percent),
         axis=axis,
+        frame=frame(axis, [] if curve is None else [curve], FOOT if answer.lr is not None else 0.0),
         percent=percent,
         sign=sign,
         points=points,
@@ -188,13 +199,32 @@ def response_curve(result: Result) -> ResponseCurve | None:
     return ResponseCurve(lrs=lrs, mean=mean, low=low, high=high)
 
 
-def metric_axis(points: Sequence[RatePoint], curve: ResponseCurve | None, sign: int) -> shared.MetricAxis:
-    """Find the metric's axis from what learned and the curve's mean; the band may leave the frame."""
-    values = [point.scores for point in points]
+def metric_axis(shown: Sequence[tuple[Sequence[RatePoint], ResponseCurve | None]], sign: int) -> shared.MetricAxis:
+    """Find the metric's axis from what learned, each run's points and its curve; whiskers are whole."""
+    values = [point.scores for points, _ in shown for point in points]
     share = sign > 0 and all(((v >= 0) & (v <= 1)).all() for v in values)
-    if curve is not None:  # a curve may leave [0, 1] a little, a share's axis does not
-        values.append(np.clip(curve.mean, 0.0, 1.0) if share else curve.mean)
-    return shared.measure(np.concatenate(values) if values else np.empty(0), share=share)
+    # A curve may leave [0, 1] a little, a share's axis does not.
+    values += [np.clip(c.mean, 0.0, 1.0) if share else c.mean for _, c in shown if c is not None]
+    axis = shared.measure(np.concatenate([np.empty(0), *values]), share=share)
+    ends = [end for points, curve in shown for point in points for end in whisker(point, curve)]
+    return axis.holding(np.array(ends, float), WHISKER_ROOM if axis.logarithmic else math.inf)
+
+
+def frame(axis: shared.MetricAxis, curves: Sequence[ResponseCurve], foot: float = 0.0) -> shared.MetricAxis:
+    """Return the axis with room for a ``foot`` below what learned, and for the curves' bands, which may lie behind the foot.
+
+    A band is whole where that leaves the data the better part of the height.
+    """
+    banded = axis.holding(np.concatenate([np.empty(0), *[np.append(c.low, c.high) for c in curves]]), BAND_ROOM)
+    if axis.limits is None or banded.limits is None:
+        return axis
+    footed = replace(axis, limits=(axis.limits[0], banded.limits[1])).with_foot(foot)
+    return replace(footed, limits=(min(banded.limits[0], *(footed.limits or ())), banded.limits[1]))
+
+
+def whisker(point: RatePoint, curve: ResponseCurve | None) -> tuple[float, ...]:
+    """Return the ends of a rate's whisker; none beside a curve, whose band says more."""
+    return () if curve is not None or not point.error > 0 else (point.mean - point.error, point.mean + point.error)
 
 
 def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | None) -> str:
@@ -248,7 +278,7 @@ def draw_rates(ax: Axes, data: RatesFigure, look: shared.Look = shared.USUAL) ->
     shared.draw_frame(ax)
     if lrs:
         shared.draw_rate_axis(ax, lrs)
-    shared.draw_metric_axis(ax, data.axis.with_foot(FOOT) if data.best is not None else data.axis)
+    shared.draw_metric_axis(ax, data.frame)
     ax.set_ylabel(data.ylabel, color=palette.INK)
     if data.axis.limits is None:
         ax.set_yticks([])
@@ -301,9 +331,9 @@ def _dots(ax: Axes, data: RatesFigure, colours: Mapping[float, str]) -> None:
         chosen, colour = point.lr == data.best, colours[point.lr]
         # A perfect score lies beyond the end of a logarithmic axis, and Matplotlib leaves out what is off the page.
         inside = np.clip([*point.scores, point.mean], *limits)
-        if data.curve is None and point.error > 0:
-            ends = [point.mean - point.error, point.mean + point.error]
-            ax.plot([point.lr] * 2, ends, color=colour, lw=1.2, zorder=4, gid=shared.mark("error", point.lr))
+        if ends := whisker(point, data.curve):
+            shown = np.clip(ends, 0.0, 1.0) if data.axis.share else np.array(ends)
+            ax.plot([point.lr] * 2, shown, color=colour, lw=1.2, zorder=4, gid=shared.mark("error", point.lr))
         ax.plot(
             [point.lr] * len(point.scores), inside[:-1], "o", color=colour, ms=4 if crowded else 5.5, mew=0, zorder=5,
             alpha=0.6 if len(point.scores) > 1 else 1.0, gid=shared.mark("seeds", point.lr, point.seeds),
