@@ -272,3 +272,86 @@ def test_the_band_is_whole_where_that_does_not_squash_the_data(half, is_whole):
     assert (low < min(shape["low"]) and max(shape["high"]) < high) == is_whole
     (lowest,), (highest,) = scores[1e-2], scores[1e-4]
     assert (highest - lowest) / (high - low) > 0.45
+
+
+def with_curve(best, interval, *, width=0.01, span=None, lrs=(1e-4, 1e-3, 1e-2, 0.1), **fields):
+    """A result with a curve (a parabola about 1e-2), that an interval of the optimum and a plateau are made up for."""
+    shape = fabricate.curve(
+        list(lrs), lambda x: 0.92 - 0.03 * (x + 2) ** 2, width, optimum=1e-2, optimum_interval=list(interval),
+        plateau=None if span is None else fabricate.plateau(*span), **fields,
+    )  # fmt: skip
+    return fabricate.result({lr: [0.92 - 0.03 * (math.log10(lr) + 2) ** 2] for lr in lrs}, response=shape, best=best)
+
+
+def told(figure, gid):
+    """The texts of a name, with where they lie."""
+    texts = [text for text in figure.axes[0].texts if (text.get_gid() or "").split(":")[0] == gid]
+    return [(text.get_text(), text.get_window_extent(figure.canvas.get_renderer())) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("best", "interval", "is_above"),
+    [(1e-2, (8e-3, 1.2e-2), False), (1e-3, (4e-4, 4e-2), True), (1e-2, (4e-4, 4e-2), True), (1e-4, (1e-4, 0.1), True)],
+    ids=["narrow", "wide-low", "wide-high", "whole"],
+)
+def test_what_is_said_of_the_interval_stays_in_the_frame(best, interval, is_above):
+    figure = laid_out(with_curve(best, interval), "rates")
+    (ax,) = figure.axes
+    ((_, box),), ((_, name),) = told(figure, "interval"), told(figure, "recommended")
+    frame = ax.get_window_extent()
+    assert frame.x0 < box.x0
+    assert box.x1 < frame.x1
+    assert not box.overlaps(name)
+    bar = ax.transAxes.transform((0, response.BAR))[1]
+    assert (box.y0 > bar) == is_above
+    check_texts(figure)
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("best", [1e-4, 1e-3, 0.1])
+def test_the_name_of_the_recommended_rate_is_picked_with_it_and_lies_above_its_diamond(best, narrow):
+    figure = laid_out(with_curve(best, (1e-3, 1e-2)), "rates", narrow=narrow)
+    (ax,) = figure.axes
+    (text,) = [text for text in ax.texts if (text.get_gid() or "").startswith("recommended")]
+    (diamond,) = by_gid(ax, "recommended")
+    assert text.get_gid() == diamond.get_gid()
+    box, frame = text.get_window_extent(figure.canvas.get_renderer()), ax.get_window_extent()
+    x = ax.transData.transform((best, 0.9))[0]
+    assert box.x0 < x < box.x1
+    assert frame.x0 < box.x0
+    assert box.x1 < frame.x1
+    assert narrow or (box.x0 + box.x1) / 2 == pytest.approx(x, abs=1)
+
+
+SHAPES = {"wide": (2e-3, 5e-2), "slim": (9e-3, 1.1e-2), "low": (1e-4, 2e-4), "high": (5e-2, 0.1)}
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("case", [*SHAPES, *STUDIES, "dense"])
+def test_the_plateau_is_named_where_it_covers_nothing_or_not_at_all(case, narrow):
+    if case == "dense":
+        lrs = [float(f"{lr:.3g}") for lr in np.logspace(-4, 0, 30)]
+        result = with_curve(lrs[15], (9e-3, 1.1e-2), span=(8e-3, 1.2e-2), lrs=lrs)
+    else:
+        result = with_curve(1e-2, (9e-3, 1.1e-2), span=SHAPES[case]) if case in SHAPES else STUDIES[case]
+    figure = laid_out(result, "rates", narrow=narrow)
+    (ax,) = figure.axes
+    for _, box in told(figure, "plateau"):
+        assert ax.get_window_extent().count_contains([(box.x0, box.y0), (box.x1, box.y1)]) == 2
+        for line in [*by_gid(ax, "seeds"), *by_gid(ax, "response")]:
+            x, y = line.get_data()
+            (x, y) = (
+                (x, y)
+                if len(x) < 2
+                else [np.interp(np.linspace(0, 1, 999), np.linspace(0, 1, len(x)), v) for v in (x, y)]
+            )
+            assert not box.count_contains(ax.transData.transform(np.stack([x, y], axis=1)))
+    if case in ("slim", "low", "high") and not narrow:
+        assert told(figure, "plateau")
+
+
+def test_an_arrow_of_an_open_end_stays_on_the_page():
+    for narrow in (False, True):
+        figure = laid_out(STUDIES["an edge"], "rates", narrow=narrow)
+        (arrow,) = [text.arrow_patch for text in figure.axes[0].texts if text.get_gid() == "open-high"]
+        assert arrow.get_window_extent(figure.canvas.get_renderer()).x1 <= figure.bbox.x1

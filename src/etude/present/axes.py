@@ -182,6 +182,23 @@ def metric_text(percent: int) -> Callable[[float], str]:
     return (lambda value: f"{percent * value:.2f} %") if percent else (lambda value: f"{value:.4g}")
 
 
+@functools.lru_cache(maxsize=1000)
+def text_length(text: str, size: float, *, bold: bool = False) -> float:
+    """Return how wide a text of one line is, in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, False)
+    return float(width)
+
+
+def size_of(ax: Axes) -> tuple[float, float]:
+    """Return how wide and high the axes are, in points; before the figure is laid out that is nearly what it will be."""
+    box, points = ax.get_window_extent(), 72.0 / ax.figure.dpi
+    return float(box.width * points), float(box.height * points)
+
+
 def some(said: Sequence[str], most: int = 13) -> str:
     """Join what is said of each rate; of very many the first and the last are enough for a sentence."""
     if len(said) <= most:

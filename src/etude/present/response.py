@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 LOST = ("diverged", "collapsed", "stalled", "failed")  # the order of the rows above the frame, from the frame up
 FOOT = 0.17  # of the axes' height, below the data: the optimum's interval and the recommended rate
 BAR = 0.05  # where in it the interval lies
+NAME, SAID = 10.5, 9.0  # size of the recommended rate's name and of what is said of the interval
+NAME_LIFT = 8.0  # points from the bar to the name above it
+LABEL, CLEAR = 8.5, 6.0  # size of the plateau's label, and points between it and what it must not touch
+LEAST_LEFT = 0.8  # of the axes' size, which heading and rows of lost trials leave once the figure is laid out
 WHISKER_ROOM = (
     1.0  # of a logarithmic axis' height, that a whisker may add at each end: one that ends at 0 has no end there
 )
@@ -359,30 +363,61 @@ def _foot(ax: Axes, data: RatesFigure, look: shared.Look) -> None:
             if name not in data.open:
                 ax.plot([end], [BAR], "|", ms=8, mew=2, zorder=6, gid="interval", **place)
                 continue
+            arrow = _arrow(ax, where[end] if ahead < 0 else 1 - where[end])
             ax.annotate(  # an arrow beyond the end: the rates tried end here, the interval does not
-                "", xy=(end, BAR), xycoords=ax.get_xaxis_transform(), xytext=(ahead * 22, 0), textcoords="offset points",
+                "", xy=(end, BAR), xycoords=ax.get_xaxis_transform(), xytext=(ahead * arrow, 0), textcoords="offset points",
                 arrowprops={"arrowstyle": "<|-", "color": palette.INK, "lw": 2.2, "shrinkA": 0, "shrinkB": 0},
                 annotation_clip=False, gid=f"open-{name}",
             )  # fmt: skip
         if data.optimum is not None:
             ax.plot([data.optimum], [BAR], "o", ms=5, mfc="white", mew=1.5, zorder=7, gid="interval", **place)
-        rightwards = 1 - where[high] >= where[low]
-        end = max(high, data.best) if rightwards else min(low, data.best)
-        gap = 28 if ("high" if rightwards else "low") in data.open else 10
         if not look.narrow:
-            ax.annotate(
-                interval_text(data.interval, data.open), xy=(end, BAR), xycoords=ax.get_xaxis_transform(),
-                xytext=(gap if rightwards else -gap, 0), textcoords="offset points", va="center",
-                ha="left" if rightwards else "right", fontsize=9, color=palette.QUIET, annotation_clip=False,
-                zorder=7, gid="interval",
-            )  # fmt: skip
+            _interval_label(ax, data, where)
     ax.plot([data.best], [BAR], "D", ms=7, mew=0, zorder=8, gid=shared.mark("recommended", data.best), **place)
-    side = "left" if where[data.best] < 0.1 else "right" if where[data.best] > 0.9 else "center"
-    ax.annotate(
+    width, _ = shared.size_of(ax)
+    half, at = shared.text_length(rate_text(data.best), NAME, bold=True) / 2, where[data.best] * width
+    ax.annotate(  # in the middle of its diamond, but for what would leave the frame
         rate_text(data.best), xy=(data.best, BAR), xycoords=ax.get_xaxis_transform(),
-        xytext=({"left": -4, "center": 0, "right": 4}[side], 8), textcoords="offset points", va="bottom", ha=side,
-        fontsize=10.5, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8, gid="recommended",
+        xytext=(min(max(at, half + 2), width - half - 2) - at, NAME_LIFT), textcoords="offset points", va="bottom",
+        ha="center", fontsize=NAME, fontweight="bold", color=palette.INK, annotation_clip=False, zorder=8,
+        gid=shared.mark("recommended", data.best),
     )  # fmt: skip
+
+
+def _arrow(ax: Axes, room: float) -> float:
+    """Return how long an arrow is, in points, beyond an end of the interval with ``room`` of the axes' width beside it."""
+    return min(22.0, max(10.0, room * shared.size_of(ax)[0] + 2))
+
+
+def _interval_label(ax: Axes, data: RatesFigure, where: Mapping[float, float]) -> None:
+    """Say the interval at the end of its bar that has more room; if neither has enough, above the bar at the frame's edge.
+
+    There it lies on the side of the recommended rate's name that has more room; where that is not enough, it is left out.
+    """
+    assert data.interval is not None
+    assert data.best is not None
+    text, (width, _) = interval_text(data.interval, data.open), shared.size_of(ax)
+    length = shared.text_length(text, SAID)
+    style: dict[str, Any] = {
+        "xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "fontsize": SAID, "color": palette.QUIET,
+        "annotation_clip": False, "zorder": 7, "gid": "interval",
+    }  # fmt: skip
+    low, high = data.interval
+    ends = {"high": max(high, data.best), "low": min(low, data.best)}
+    room = {"high": (1 - where[ends["high"]]) * width, "low": where[ends["low"]] * width}
+    side = max(room, key=lambda name: room[name])
+    gap = 6 + _arrow(ax, room[side] / width) if side in data.open else 10
+    if length + gap < room[side]:
+        right = side == "high"
+        ax.annotate(text, xy=(ends[side], BAR), xytext=(gap if right else -gap, 0), va="center",
+                    ha="left" if right else "right", **style)  # fmt: skip
+        return
+    right = where[data.best] < 0.5
+    named = shared.text_length(rate_text(data.best), NAME, bold=True) / 2
+    if length + named + 12 < width * max(where[data.best], 1 - where[data.best]):
+        style["xycoords"] = "axes fraction"
+        ax.annotate(text, xy=(1.0 if right else 0.0, BAR), xytext=(-4 if right else 4, NAME_LIFT + 1), va="bottom",
+                    ha="right" if right else "left", **style)  # fmt: skip
 
 
 def interval_text(interval: tuple[float, float], is_open: Sequence[str]) -> str:
@@ -402,29 +437,53 @@ def _plateau(ax: Axes, data: RatesFigure) -> None:
     for span in (data.plateau.outer, (data.plateau.low, data.plateau.high), data.plateau.inner):
         if span is not None and span[1] > span[0]:
             ax.axvspan(*span, color=colour, alpha=0.05, lw=0, zorder=0, gid="plateau")
-    low, high = data.plateau.outer
-    x, y = math.sqrt(low * high), _free_height(ax, math.sqrt(low * high), data)
+    place = _free_place(ax, data.plateau, data)
+    if place is None:
+        return  # the note says what is shaded
     ax.annotate(
-        data.plateau.label, xy=(x, y), xycoords=ax.get_xaxis_transform(), ha="center", va="center", fontsize=8.5,
+        data.plateau.label, xy=(place[0], place[1]), xycoords="axes fraction", ha="center", va="center", fontsize=LABEL,
         color=palette.QUIET, zorder=7, annotation_clip=False, gid="plateau",
     )  # fmt: skip
 
 
-def _free_height(ax: Axes, x: float, data: RatesFigure) -> float:
-    """Return where a label of two lines at ``x`` meets neither dot nor curve, from the worse side on; else the worse side."""
-    dots = [(point.lr, score) for point in data.points for score in point.scores]
+def _free_place(ax: Axes, plateau: Shaded, data: RatesFigure) -> tuple[float, float] | None:
+    """Return where on the axes the plateau's label meets neither dot nor curve nor edge, or None where there is no such place.
+
+    From the worse side on, in the plateau's middle or as near to it as the frame lets it be, else so that it begins or ends there.
+    """
+    width, height = (LEAST_LEFT * size for size in shared.size_of(ax))
+    lines = plateau.label.split("\n")
+    half = np.array(
+        [max(shared.text_length(line, LABEL) for line in lines) / 2 / width, 0.6 * LABEL * len(lines) / height]
+    )
+    clear = half + np.array([CLEAR / width, CLEAR / height])
+    taken = _taken(ax, data)
+    ((middle, _),) = _on_axes(ax, [(math.sqrt(plateau.outer[0] * plateau.outer[1]), 0.0)])
+    heights = np.arange(FOOT + half[1], 1 - half[1], 0.04)
+    least, most = half[0] + 0.01, 0.99 - half[0]
+    for x in (min(max(middle, least), most), middle + half[0], middle - half[0]):
+        for y in heights if data.sign > 0 else heights[::-1]:
+            if least <= x <= most and not (np.abs(taken - (x, y)) < clear).all(1).any():
+                return float(x), float(y)
+    return None
+
+
+def _taken(ax: Axes, data: RatesFigure) -> Floats:
+    """Return where dots, the bars of means and the curve lie on the axes, (P, 2), as points near enough to each other."""
+    spots = [_on_axes(ax, [(point.lr, score) for point in data.points for score in point.scores])]
+    bars = _on_axes(ax, [(point.lr, point.mean) for point in data.points if len(point.scores) > 1])
+    spots += [bars + np.array([aside / shared.size_of(ax)[0], 0.0]) for aside in (-8.0, 8.0)]
     if data.curve is not None:
-        dots += list(zip(data.curve.lrs, data.curve.mean, strict=True))
-    box = ax.get_window_extent()
-    in_points = 72.0 / ax.figure.dpi
-    at_x, _ = ax.transAxes.inverted().transform(ax.transData.transform((x, dots[0][1])))
-    places = ax.transAxes.inverted().transform(ax.transData.transform(np.array(dots)))
-    near = np.abs(places[:, 0] - at_x) * box.width * in_points < 62
-    taken = places[near, 1]
-    heights = np.linspace(FOOT + 0.06, 0.93, 12)
-    heights = heights if data.sign > 0 else heights[::-1]
-    room = 19 / (box.height * in_points)
-    return float(next((y for y in heights if not len(taken) or np.abs(taken - y).min() > room), heights[0]))
+        line = _on_axes(ax, list(zip(data.curve.lrs, data.curve.mean, strict=True)))
+        at = np.linspace(0, len(line) - 1, 400)
+        spots.append(np.stack([np.interp(at, np.arange(len(line)), line[:, i]) for i in (0, 1)], axis=1))
+    return np.concatenate(spots)
+
+
+def _on_axes(ax: Axes, places: Sequence[tuple[float, float]]) -> Floats:
+    """Return where values lie on the axes, (P, 2), from 0 to 1."""
+    table = np.array(places, float).reshape(-1, 2)
+    return np.asarray(ax.transAxes.inverted().transform(ax.transData.transform(table)), float)
 
 
 def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: shared.Look) -> None:
