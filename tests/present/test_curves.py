@@ -72,7 +72,8 @@ def test_every_option_is_drawn_and_labels_do_not_touch(digits, options, narrow):
             assert ax.get_yscale() == "linear"
     if options.get("yscale") == "log":  # an accuracy's is over the error left
         assert [ax.get_yscale() for ax in figure.axes] == ["log", "function"]
-    assert parts(figure, "raw") == (parts(figure, "line") if "smooth" in options else [])
+    loss_only = sorted({*parts(figure, "line")})  # evaluations beside the loss of every step stay as they are
+    assert parts(figure, "raw") == (loss_only if "smooth" in options else [])
 
 
 def test_smoothing_is_a_bias_corrected_moving_average_and_keeps_the_raw_line(digits):
@@ -92,6 +93,18 @@ def test_smoothing_is_a_bias_corrected_moving_average_and_keeps_the_raw_line(dig
     raw = [line for line in figure.axes[0].lines if (line.get_gid() or "").startswith("raw")]
     assert len(raw) == 3
     assert all(line.get_alpha() < 0.5 for line in raw)
+
+
+def test_by_step_evaluations_are_not_smoothed_and_by_epoch_labels_stand_at_what_was_reached(digits):
+    plain, smooth = (curves.panels(digits, curves.Options(x="step", smooth=by))[1] for by in (0.0, 0.9))
+    for before, after in zip(plain.lines, smooth.lines, strict=True):
+        assert after.raw is None
+        assert np.array_equal(after.y, before.y)
+    plain, smooth = (curves.panels(digits, curves.Options(smooth=by))[1] for by in (0.0, 0.9))
+    assert [line.end for line in smooth.lines] == [line.y[-1] for line in plain.lines]
+    assert smooth.lines[0].y[-1] != plain.lines[0].y[-1]
+    by_step = steps.step_lines(digits, "loss", smooth=0.9)
+    assert [line.end for line in by_step] == [line.y[-1] for line in by_step]  # of many, the average says more
 
 
 def test_a_diverged_rate_ends_at_its_step(finished_bowl):

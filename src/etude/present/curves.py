@@ -30,7 +30,8 @@ class Options:
     """How the curves are drawn. ``x``: by epoch or by step; if not said, as the result counts.
 
     By step the first panel has the loss of every step, thinned. ``smooth`` is how much of an exponential moving average one
-    place leaves to the next. Raises `SpecError`.
+    place leaves to the next; beside the loss of every step evaluations, which lie many steps apart, stay as they are. Raises
+    `SpecError`.
     """
 
     x: str | None = None
@@ -81,14 +82,16 @@ def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
     name = metric.removeprefix("val_").replace("_", " ").replace("$", r"\$")  # Matplotlib reads $…$ as mathematics
     where = "Validation " if metric.startswith("val_") else ""
     lrs = sorted({t.lr for t in result.judged})
+    of_steps = options.x == "step" and steps.has(result, "loss")
+    smooth = 0.0 if of_steps else options.smooth  # what one step leaves to the next is nothing after an epoch of them
 
     def evaluated(metric: str) -> tuple[Line, ...]:
-        made = (_line(result, lr, metric, options.smooth, by_step=by_step) for lr in lrs)
+        made = (_line(result, lr, metric, smooth, by_step=by_step) for lr in lrs)
         return tuple(line for line in made if line is not None)
 
     losses = (
         steps.step_lines(result, "loss", smooth=options.smooth, is_log=options.xscale == "log")
-        if options.x == "step" and steps.has(result, "loss")
+        if of_steps
         else evaluated("train_loss")
     )
     return (

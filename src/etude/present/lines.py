@@ -50,6 +50,11 @@ class Line:
     is_paused: bool = False
     raw: Floats | None = None
 
+    @property
+    def end(self) -> float:
+        """Where it ends: with few places what was reached there, of which a moving average is too far behind."""
+        return float(self.y[-1] if self.raw is None or len(self.x) > FEW else self.raw[-1])
+
 
 def shown(result: Result, lr: float) -> tuple[list[StoredTrial], bool]:
     """Return the trials of a rate that its line is of, and whether they were paused.
@@ -88,7 +93,7 @@ def draw_lines(
         if crowded and line.lr != best:
             continue  # a colour bar tells it
         if len(line.x) and whole:
-            labels.append((float(line.x[-1]), shared.height_of(ax, line.y[-1]), line))
+            labels.append((float(line.x[-1]), shared.height_of(ax, line.end), line))
         elif line.ended:
             labels.append((line.ended[-1], 1.0, line))
     _label(ax, labels, colours, best)
