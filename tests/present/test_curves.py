@@ -115,6 +115,19 @@ def test_a_diverged_rate_ends_at_its_step(finished_bowl):
         assert {line.lr: line.ended for line in panel.lines if line.ended} == {lr: (end,) for lr, end in ends.items()}
 
 
+def test_a_loss_that_nobody_recorded_is_told_from_one_that_was_not_finite(finished_bowl):
+    rows = [
+        {"lr": lr, "epoch": e, "val_loss": v}
+        for lr, of in {0.1: (3, 2, 1), 9.0: (3, 99, np.nan)}.items()
+        for e, v in enumerate(of)
+    ]
+    loss, judged = curves.panels(etude.judge(pd.DataFrame(rows)))
+    assert any(line.ended for line in loss.lines)
+    assert loss.silent == "no training loss recorded"
+    assert judged.limits is not None
+    assert curves.panels(Result.load(finished_bowl))[0].silent == "no finite value"
+
+
 def test_curves_that_are_counted_in_steps_stay_so(elsewhere):
     assert elsewhere.unit == "step"
     plain, by_step = curves.panels(elsewhere), curves.panels(elsewhere, curves.Options(x="step"))

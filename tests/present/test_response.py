@@ -355,3 +355,15 @@ def test_an_arrow_of_an_open_end_stays_on_the_page():
         figure = laid_out(STUDIES["an edge"], "rates", narrow=narrow)
         (arrow,) = [text.arrow_patch for text in figure.axes[0].texts if text.get_gid() == "open-high"]
         assert arrow.get_window_extent(figure.canvas.get_renderer()).x1 <= figure.bbox.x1
+
+
+def test_every_mark_is_explained():
+    note = response.rates_figure(with_curve(1e-2, (9e-3, 1.1e-2), span=(2e-3, 5e-2))).note
+    assert (
+        "Bar at the foot: where the best rate lies (95 %); circle: its estimate; diamond: the recommended rate." in note
+    )
+    assert "Upright shade: rates within 0.1 points of the best, by estimate." in note
+    assert "best, surely (dark), by estimate, perhaps (pale)." in response.rates_figure(STUDIES["a curve"]).note
+    assert "; arrow: not told from these rates;" in response.rates_figure(STUDIES["an edge"]).note
+    assert response.rates_figure(STUDIES["no curve"]).note.endswith("Diamond: the recommended rate.")
+    assert response.rates_figure(STUDIES["all diverged"]).note == ""

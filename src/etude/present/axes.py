@@ -40,6 +40,7 @@ END_PAD = 0.02  # of the height: between the frame and the end of a whisker or a
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
 TICK_ROOM = 30.0  # points that a rate below the axis takes
+LEAST_LEFT = 0.8  # of the axes' size, which headings and labels leave once the figure is laid out
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
@@ -289,6 +290,21 @@ def height_of(ax: Axes, value: float) -> float:
     """Return where a value lies on the axes, from 0 (bottom) to 1 (top), kept inside."""
     _, y = ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[0], value)))
     return float(np.clip(y if np.isfinite(y) else 1.0, 0.0, 1.0))
+
+
+def on_axes(ax: Axes, places: Sequence[tuple[float, float]] | Floats) -> Floats:
+    """Return where values lie on the axes, (P, 2), from 0 to 1."""
+    table = np.array(places, float).reshape(-1, 2)
+    return np.asarray(ax.transAxes.inverted().transform(ax.transData.transform(table)), float)
+
+
+def along(line: Floats) -> Floats:
+    """Return a line of places (P, 2) as places so near to each other that no text has room between two."""
+    if len(line) < 2:
+        return line
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    at = np.linspace(0.0, way[-1], max(2, math.ceil(200 * way[-1])))
+    return np.stack([np.interp(at, way, line[:, i]) for i in (0, 1)], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,11 +104,9 @@ def words(result: Result) -> shared.Words:
     """Say what the figure shows."""
     both = panels(result)
     named = [panel.title.removesuffix(" Curve").lower() for panel in both]
-    note = lines.seeds_words(both[1].lines)
-    if any(line.ended for line in both[1].lines):
-        note += " Crosses at the upper edge: where a trial diverged."
-    if any(line.is_paused for line in both[1].lines):
-        note += " Rings: paused by the search."
+    seeds = lines.seeds_words(both[1].lines, result.recommendation.lr)
+    tops = [(panel.lines, None if panel.limits is None else panel.limits[1]) for panel in both]
+    note = " ".join([*([seeds] if seeds else []), *lines.marks_words(tops)])
     told = shared.metric_text(both[1].percent)
     ends = [f"{rate_text(line.lr)}: {told(line.y[-1])}" for line in both[1].lines if len(line.x)]
     by = f" by {result.unit}" if result.unit else ""
@@ -130,11 +128,21 @@ def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, yla
     if axis.logarithmic and not axis.share and not (flat > 0).any() and len(flat):
         raise SpecError(f"plot: yscale: {metric} has no value above 0, which a logarithmic axis needs; got 'log'")
     judged_by = metric == result.objective["metric"]
+    silent = "no evaluation yet" if not evaluated else f"no {ylabel} recorded"
+    if lines and (_is_recorded(result, metric) or not evaluated):
+        silent = "no finite value"
     percent = shared.percent(axis, result.analysis["margin_text"] if judged_by else "")
     return Panel(
         title=title, ylabel=f"{ylabel}, %" if percent else ylabel, share=axis.share, percent=percent, lines=lines,
-        limits=axis.limits, logarithmic=axis.logarithmic, silent=f"no {ylabel} recorded" if evaluated else "no evaluation yet",
+        limits=axis.limits, logarithmic=axis.logarithmic, silent=silent,
     )  # fmt: skip
+
+
+def _is_recorded(result: Result, metric: str) -> bool:
+    """Whether anybody recorded the metric; a loss that was never finite is told from one that is not known by its steps."""
+    if metric != "train_loss":
+        return any(metric in result.columns(trial).metrics for trial in result.judged)
+    return steps.has(result, "loss") or any(np.isfinite(result.columns(t).train_loss).any() for t in result.judged)
 
 
 def _values(lines: Sequence[Line]) -> Floats:
@@ -170,7 +178,7 @@ def _line(result: Result, lr: float, metric: str, smooth: float, *, by_step: boo
     mean, mean_raw = (np.bincount(place_of, weights=of * share, minlength=len(x)).astype(float) for of in (y, raw))
     return Line(
         lr=lr, x=x, y=mean, low=low, high=high, ended=tuple(sorted(ended)), n_seeds=len(trials), is_paused=is_paused,
-        raw=mean_raw if smooth else None,
+        raw=mean_raw if smooth else None, n_drawn=sum(len(at) > 0 for at in xs),
     )  # fmt: skip
 
 
@@ -213,6 +221,5 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
     shared.draw_frame(ax)
     ax.margins(x=0.03)
     if not panel.lines or panel.limits is None:
-        said = "no finite value" if panel.lines else panel.silent
-        ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
+        ax.text(0.5, 0.5, panel.silent, transform=ax.transAxes, ha="center", color=palette.QUIET)
         ax.set_yticks([])

@@ -5,12 +5,13 @@ X places of a line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import offset_copy
 
 from etude.notation import rate_text
 from etude.present import axes as shared
@@ -20,6 +21,7 @@ from etude.store import StoredTrial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -29,6 +31,7 @@ LABEL_GAP = 0.055  # of the axes' height, between two labels, where that is enou
 LABEL_HEIGHT = 13.5  # points
 # Ratio of two places below which a logarithmic axis is almost linear, and from which on it names powers of ten only.
 NEAR_PLACES, FAR_PLACES = 4.0, 200.0
+MARK_ROOM = 9.0  # points that a mark at the upper edge takes
 FEW = 12  # places of a line that are dots, too
 
 
@@ -37,7 +40,7 @@ class Line:
     """One rate in one panel: at ``x`` its ``y``, the seeds' mean (of steps: median), lowest and highest, each (X,).
 
     ``ended`` are the places where seeds diverged. ``is_paused``: a search paused all seeds that did not diverge. ``raw`` (X,) is
-    what was smoothed, None where nothing was.
+    what was smoothed, None where nothing was. Of ``n_seeds`` trials ``n_drawn`` have values.
     """
 
     lr: float
@@ -49,6 +52,7 @@ class Line:
     n_seeds: int
     is_paused: bool = False
     raw: Floats | None = None
+    n_drawn: int = 1
 
     @property
     def end(self) -> float:
@@ -82,30 +86,56 @@ def draw_lines(
 ) -> None:
     """Draw lines with the seeds' band, diverged rates to where they ended and marked, labels at the ends; ``top``: of the frame."""
     labels: list[tuple[float, float, Line]] = []
+    marks: list[tuple[float, Line, Line2D]] = []
     crowded = len(lines) > MOST_LABELS
     for line in lines:
         _line(ax, line, colours[line.lr], chosen=line.lr == best, crowded=crowded)
-        for place in line.ended:
-            _mark(ax, place, "x", colours[line.lr], line.lr)
+        marks += [(place, line, _mark(ax, place, "x", colours[line.lr], line.lr)) for place in line.ended]
         whole = len(line.ended) < line.n_seeds  # some seed got to the end
-        if len(line.x) and whole and top is not None and line.y[-1] > top:
-            _mark(ax, float(line.x[-1]), "^", colours[line.lr], line.lr)  # it ends above the frame
+        if _ends_above(line, top):
+            marks.append((float(line.x[-1]), line, _mark(ax, float(line.x[-1]), "^", colours[line.lr], line.lr)))
         if crowded and line.lr != best:
             continue  # a colour bar tells it
         if len(line.x) and whole:
             labels.append((float(line.x[-1]), shared.height_of(ax, line.end), line))
         elif line.ended:
             labels.append((line.ended[-1], 1.0, line))
+    _set_apart(ax, marks, [line for line in lines if len(line.x) and not _ends_above(line, top)])
     _label(ax, labels, colours, best)
 
 
-def seeds_words(lines: Sequence[Line], what: str = "means") -> str:
-    """Say what lines and bands are of."""
-    seeds = max((line.n_seeds for line in lines), default=0)
-    if seeds < 2:
+def seeds_words(lines: Sequence[Line], best: float | None, what: str = "means") -> str:
+    """Say what lines and bands are of; nothing where there are none. ``best``: the recommended rate."""
+    drawn = [line for line in lines if len(line.x)]
+    if not drawn:
+        return ""
+    least, most = min(line.n_drawn for line in drawn), max(line.n_drawn for line in drawn)
+    if most < 2:
         return "One seed a rate."
-    bands = "bands" if len(lines) <= MOST_LABELS else "the recommended rate's band"
-    return f"Lines: {what} of {seeds} seeds; {bands}: from the lowest to the highest."
+    crowded = len(lines) > MOST_LABELS
+    said = f"Lines: {what} of {f'{most} seeds' if least == most else f'{least} to {most} seeds a rate'}"
+    if any(line.n_drawn > 1 and len(line.x) > 1 and (line.lr == best or not crowded) for line in drawn):
+        said += "; the recommended rate's band" if crowded else "; bands"
+        said += ": from the lowest to the highest"
+    return f"{said}."
+
+
+def marks_words(panels: Iterable[tuple[Sequence[Line], float | None]]) -> list[str]:
+    """Say what the marks of panels, their lines and the top of their frames, stand for."""
+    of = [(line, top) for lines, top in panels for line in lines]
+    said = {
+        "Crosses at the upper edge: where a trial diverged.": any(line.ended for line, _ in of),
+        "Triangles there: a line that ends above the frame.": any(_ends_above(line, top) for line, top in of),
+        "Rings: paused by the search.": any(line.is_paused for line, _ in of),
+    }
+    if not any(line.ended for line, _ in of):
+        said = {text.replace("there", "at the upper edge"): holds for text, holds in said.items()}
+    return [text for text, holds in said.items() if holds]
+
+
+def _ends_above(line: Line, top: float | None) -> bool:
+    """Whether a line, of which some seed got to the end, ends above the frame."""
+    return bool(len(line.x) and len(line.ended) < line.n_seeds and top is not None and line.y[-1] > top)
 
 
 def draw_log_places(ax: Axes) -> None:
@@ -128,20 +158,40 @@ def _line(ax: Axes, line: Line, colour: str, *, chosen: bool, crowded: bool) -> 
     if line.raw is not None:
         ax.plot(line.x, line.raw, color=colour, lw=1, alpha=0.3, zorder=2, gid=shared.mark("raw", line.lr))
     ax.plot(line.x, line.y, gid=shared.mark("line", line.lr), solid_capstyle="round", **style)
-    if line.n_seeds > 1 and len(line.x) > 1 and (chosen or not crowded):  # of very many they would be a fog
+    if line.n_drawn > 1 and len(line.x) > 1 and (chosen or not crowded):  # of very many they would be a fog
         spread = shared.mark("spread", line.lr)
         ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0, zorder=2, gid=spread)
     if line.is_paused:  # a ring: it did not end here, it was left here
+        low, high = sorted(ax.get_ylim())
         ring: dict[str, Any] = {"mfc": "white", "ms": 6, "mew": 1.6, "zorder": 5}
+        ring["clip_on"] = not low <= line.y[-1] <= high  # at the edge of the frame it is whole
         ax.plot(line.x[-1:], line.y[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)
 
 
-def _mark(ax: Axes, place: float, marker: str, colour: str, lr: float) -> None:
+def _mark(ax: Axes, place: float, marker: str, colour: str, lr: float) -> Line2D:
     """Mark the upper edge: a cross where a seed diverged, a triangle where a line leaves the frame."""
-    ax.plot(
+    (made,) = ax.plot(
         [place], [1.0], marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
         transform=ax.get_xaxis_transform(), gid=shared.mark("ended", lr),
     )  # fmt: skip
+    return made
+
+
+def _set_apart(ax: Axes, marks: Sequence[tuple[float, Line, Line2D]], inside: Sequence[Line]) -> None:
+    """Move marks that would hide another rate's, or the end of a line ``inside`` the frame, aside: leftwards, where no label is."""
+    width, height = shared.size_of(ax)
+    figure: Any = ax.figure
+    edge = 1 - MARK_ROOM / height
+    taken = [(_across(ax, line.x[-1]) * width, line.lr) for line in inside if shared.height_of(ax, line.y[-1]) > edge]
+    for place, line, made in marks:
+        at = _across(ax, place) * width
+        ways = [0.0, *(side * MARK_ROOM * i for i in range(1, len(marks) + len(taken) + 1) for side in (-1, 1))]
+        others = [x for x, lr in taken if lr != line.lr]
+        aside = next((by for by in ways if not by or 0 <= at + by <= width
+                      if all(abs(at + by - x) >= MARK_ROOM - 1 for x in others)), 0.0)  # fmt: skip
+        if aside:
+            made.set_transform(offset_copy(ax.get_xaxis_transform(), figure, x=aside, units="points"))
+        taken.append((at + aside, line.lr))
 
 
 def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:

@@ -33,7 +33,6 @@ BAR = 0.05  # where in it the interval lies
 NAME, SAID = 10.5, 9.0  # size of the recommended rate's name and of what is said of the interval
 NAME_LIFT = 8.0  # points from the bar to the name above it
 LABEL, CLEAR = 8.5, 6.0  # size of the plateau's label, and points between it and what it must not touch
-LEAST_LEFT = 0.8  # of the axes' size, which heading and rows of lost trials leave once the figure is laid out
 WHISKER_ROOM = (
     1.0  # of a logarithmic axis' height, that a whisker may add at each end: one that ends at 0 has no end there
 )
@@ -117,6 +116,8 @@ def rates_figure(result: Result) -> RatesFigure:
     percent = shared.percent(axis, said["margin_text"])
     response, answer = said.get("response") or {}, result.recommendation
     interval = answer.optimum_interval or response.get("optimum_interval")
+    ends = tuple(said["recommendation"].get("interval_open") or response.get("open") or ())
+    plateau = _shaded(response.get("plateau"), said["margin_text"])
     level = None
     if curve is not None:
         level = float(sign * np.max(sign * curve.mean))
@@ -125,7 +126,9 @@ def rates_figure(result: Result) -> RatesFigure:
     words = shared.metric_words(metric)
     return RatesFigure(
         title=f"{words[0].upper()}{words[1:]} {_after(result)} by learning rate",
-        note=_note(result, points, curve),
+        note=" ".join(
+            [*_note(result, points, curve), *_marks_note(answer.lr, response.get("optimum"), interval, ends, plateau)]
+        ),
         ylabel=shared.metric_words(metric, percent=percent),
         axis=axis,
         frame=frame(axis, [] if curve is None else [curve], FOOT if answer.lr is not None else 0.0),
@@ -133,11 +136,11 @@ def rates_figure(result: Result) -> RatesFigure:
         sign=sign,
         points=points,
         curve=curve,
-        plateau=_shaded(response.get("plateau"), said["margin_text"]),
+        plateau=plateau,
         best=answer.lr,
         optimum=response.get("optimum"),
         interval=None if interval is None else (interval[0], interval[1]),
-        open=tuple(said["recommendation"].get("interval_open") or response.get("open") or ()),
+        open=ends,
         level=level if level is not None and math.isfinite(level) else None,
         delta=said["margin"],
         delta_text=said["margin_text"],
@@ -231,10 +234,10 @@ def whisker(point: RatePoint, curve: ResponseCurve | None) -> tuple[float, ...]:
     return () if curve is not None or not point.error > 0 else (point.mean - point.error, point.mean + point.error)
 
 
-def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | None) -> str:
+def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | None) -> list[str]:
     seeds = max((len(point.scores) for point in points), default=0)
     if not seeds:
-        return ""
+        return []
     parts = ["Dots: seeds; short bars: their means." if seeds > 1 else "One seed: dots are single trials."]
     if curve is not None:
         parts.append("Line: rate-response curve with its 95 % band.")
@@ -249,7 +252,30 @@ def _note(result: Result, points: Sequence[RatePoint], curve: ResponseCurve | No
     unfinished = sum(t.status in UNFINISHED and not result.is_paused(t) for t in result.judged)
     if unfinished:
         parts.append(f"{unfinished} of {len(result.judged)} trials not finished.")
-    return " ".join(parts)
+    return parts
+
+
+def _marks_note(
+    best: float | None,
+    optimum: float | None,
+    interval: Sequence[float] | None,
+    is_open: Sequence[str],
+    plateau: Shaded | None,
+) -> list[str]:
+    """Say what the upright shades and the marks at the foot stand for."""
+    parts = []
+    if plateau is not None:
+        shades = ["surely (dark)"] if plateau.inner is not None else []
+        shades += ["by estimate"] + (["perhaps (pale)"] if plateau.outer != (plateau.low, plateau.high) else [])
+        upright = f"Upright shade{'s' * (len(shades) > 1)}: rates {plateau.label.partition(':')[0]}"
+        parts.append(f"{upright}, {', '.join(shades)}.")
+    if best is None:
+        return parts
+    if interval is None:
+        return [*parts, "Diamond: the recommended rate."]
+    bar = "Bar at the foot: where the best rate lies (95 %)" + ("; arrow: not told from these rates" if is_open else "")
+    circle = "; circle: its estimate" if optimum is not None else ""
+    return [*parts, f"{bar}{circle}; diamond: the recommended rate."]
 
 
 def _shaded(plateau: Mapping[str, Any] | None, margin_text: str) -> Shaded | None:
@@ -451,14 +477,14 @@ def _free_place(ax: Axes, plateau: Shaded, data: RatesFigure) -> tuple[float, fl
 
     From the worse side on, in the plateau's middle or as near to it as the frame lets it be, else so that it begins or ends there.
     """
-    width, height = (LEAST_LEFT * size for size in shared.size_of(ax))
+    width, height = (shared.LEAST_LEFT * size for size in shared.size_of(ax))
     lines = plateau.label.split("\n")
     half = np.array(
         [max(shared.text_length(line, LABEL) for line in lines) / 2 / width, 0.6 * LABEL * len(lines) / height]
     )
     clear = half + np.array([CLEAR / width, CLEAR / height])
     taken = _taken(ax, data)
-    ((middle, _),) = _on_axes(ax, [(math.sqrt(plateau.outer[0] * plateau.outer[1]), 0.0)])
+    ((middle, _),) = shared.on_axes(ax, [(math.sqrt(plateau.outer[0] * plateau.outer[1]), 0.0)])
     heights = np.arange(FOOT + half[1], 1 - half[1], 0.04)
     least, most = half[0] + 0.01, 0.99 - half[0]
     for x in (min(max(middle, least), most), middle + half[0], middle - half[0]):
@@ -470,20 +496,12 @@ def _free_place(ax: Axes, plateau: Shaded, data: RatesFigure) -> tuple[float, fl
 
 def _taken(ax: Axes, data: RatesFigure) -> Floats:
     """Return where dots, the bars of means and the curve lie on the axes, (P, 2), as points near enough to each other."""
-    spots = [_on_axes(ax, [(point.lr, score) for point in data.points for score in point.scores])]
-    bars = _on_axes(ax, [(point.lr, point.mean) for point in data.points if len(point.scores) > 1])
+    spots = [shared.on_axes(ax, [(point.lr, score) for point in data.points for score in point.scores])]
+    bars = shared.on_axes(ax, [(point.lr, point.mean) for point in data.points if len(point.scores) > 1])
     spots += [bars + np.array([aside / shared.size_of(ax)[0], 0.0]) for aside in (-8.0, 8.0)]
     if data.curve is not None:
-        line = _on_axes(ax, list(zip(data.curve.lrs, data.curve.mean, strict=True)))
-        at = np.linspace(0, len(line) - 1, 400)
-        spots.append(np.stack([np.interp(at, np.arange(len(line)), line[:, i]) for i in (0, 1)], axis=1))
+        spots.append(shared.along(shared.on_axes(ax, list(zip(data.curve.lrs, data.curve.mean, strict=True)))))
     return np.concatenate(spots)
-
-
-def _on_axes(ax: Axes, places: Sequence[tuple[float, float]]) -> Floats:
-    """Return where values lie on the axes, (P, 2), from 0 to 1."""
-    table = np.array(places, float).reshape(-1, 2)
-    return np.asarray(ax.transAxes.inverted().transform(ax.transData.transform(table)), float)
 
 
 def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: shared.Look) -> None:
