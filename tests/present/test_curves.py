@@ -179,3 +179,35 @@ def test_a_figure_that_cannot_be_drawn_leaves_none_open(elsewhere):
 def test_a_paused_search_is_drawn_by_step(tmp_path):
     found = fabricate.searched(tmp_path / "run", {1e-5: [0.06], 3e-3: [1.0, 1.0], 1e-2: [1.0, 0.25], 1.0: [0.06]})
     check_texts(drawn(found, "curves", x="step", smooth=0.5))
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_large_numbers_have_commas_on_every_axis(narrow):
+    rows = [
+        {"lr": lr, "step": step, "train_loss": 7e4 / (1 + lr * step), "val_rmse": 5e4 / (1 + lr * step) + 2e4}
+        for lr in (1e-5, 1e-4)
+        for step in range(0, 20001, 1000)
+    ]
+    result = etude.judge(pd.DataFrame(rows), objective="min:val_rmse")
+    figure = drawn(result, "curves", narrow=narrow)
+    check_texts(figure)
+    for ax in figure.axes:
+        across, up = ([label.get_text() for label in axis.get_ticklabels()] for axis in (ax.xaxis, ax.yaxis))
+        for texts in (across, up):
+            assert any("," in text for text in texts)
+            assert all(text == f"{float(text.replace(',', '')):,.6g}" for text in texts if text)
+    assert figure.axes[1].get_title(loc="left") == "Validation RMSE Curve"
+    assert "1e-4: 36,667" in curves.words(result).alt
+    (ax,) = drawn(result, "rates", narrow=narrow).axes
+    assert "40,000" in [label.get_text() for label in ax.get_yticklabels()]
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [("val_accuracy", "Validation Accuracy"), ("val_f1_macro", "Validation F1 Macro"), ("mIoU", "mIoU"),
+     ("val_rouge-l", "Validation Rouge-L"), ("val_mae", "Validation MAE")],
+)  # fmt: skip
+def test_a_title_has_a_metric_as_people_write_it(metric, title):
+    rows = [{"lr": lr, "epoch": epoch, metric: lr * epoch} for lr in (0.1, 0.2) for epoch in range(3)]
+    result = etude.judge(pd.DataFrame(rows), objective=f"max:{metric}")
+    assert curves.panels(result)[1].title == f"{title} Curve"

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from etude.notation import format_rate, rate_text
+from etude.notation import PLAIN, format_rate, rate_text
 from etude.present import palette
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ LEAST_ERROR = 1e-4
 END_PAD = 0.02  # of the height: between the frame and the end of a whisker or a band
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
+LARGE = 1000.0  # from which on a number is written with commas
+TICK, TICK_GAP = 9.0, 12.0  # size of a tick's text, and points between two
 TICK_ROOM = 30.0  # points that a rate below the axis takes
 LEAST_LEFT = 0.8  # of the axes' size, which headings and labels leave once the figure is laid out
 HALO = [withStroke(linewidth=3, foreground="white")]
@@ -172,15 +174,28 @@ def percent(axis: MetricAxis, margin_text: str) -> int:
 
 
 def tick_text(value: float) -> str:
-    """Write a tick: ``0.05``, ``-200``, ``1e-5``, with the sign as type has it."""
-    size = abs(value)
-    text = f"{size:.6g}" if not size or 1e-3 < size < 1e4 else format_rate(float(f"{size:.6g}"))
+    """Write a tick: ``0.05``, ``-200``, ``70,000``, ``1e-5``, with the sign as type has it."""
+    size = float(f"{abs(value):.6g}")
+    text = f"{size:,.6g}" if not size or 1e-3 < size < PLAIN[1] else format_rate(size)
     return f"−{text}" if value < 0 else text
+
+
+def place_text(place: float) -> str:
+    """Write a tick of an axis of epochs or steps: ``0.5``, ``20,000``, as sentences do."""
+    return f"{place:,.10g}"
+
+
+def place_ticks(ax: Axes, most: int, last: float) -> int:
+    """Return how many ticks of places have room below the axes, ``most`` at most, ``last`` being the longest."""
+    width, _ = size_of(ax)
+    return max(2, min(most, int(width / (text_length(place_text(last), TICK) + TICK_GAP))))
 
 
 def metric_text(percent: int) -> Callable[[float], str]:
     """Return what writes a metric's value: ``98.9 %``, of which ``percent`` times the value makes it, or ``0.0421``."""
-    return (lambda value: f"{percent * value:.2f} %") if percent else (lambda value: f"{value:.4g}")
+    if percent:
+        return lambda value: f"{percent * value:.2f} %"
+    return lambda value: f"{value:,.0f}" if 1e4 <= abs(value) < PLAIN[1] else f"{value:,.4g}"
 
 
 @functools.lru_cache(maxsize=1000)
@@ -210,6 +225,8 @@ def some(said: Sequence[str], most: int = 13) -> str:
 def draw_metric_axis(ax: Axes, axis: MetricAxis) -> None:
     """Set scale, ticks and limits of the vertical axis."""
     low, high = axis.limits or (0.1, 1.0)
+    if max(abs(low), abs(high)) >= LARGE:  # small ones Matplotlib writes to one number of decimals
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
     if axis.logarithmic and axis.share:
         ax.set_yscale("function", functions=axis.functions)
         ax.set_yticks([tick for tick in SHARE_TICKS if low <= tick <= high])

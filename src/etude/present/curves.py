@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from etude.errors import SpecError, nearest
 from etude.notation import rate_text
@@ -52,6 +52,10 @@ class Options:
 
 USUAL = Options()
 HIGH = ("too high", "unstable")
+ABBREVIATED = {  # of metrics, in titles
+    "auc", "auroc", "bleu", "bpc", "cer", "ece", "elbo", "f1", "fid", "iou", "kl", "mae", "mape", "mcc", "mse", "nll", "nmse",
+    "psnr", "r2", "rmse", "rmsle", "roc", "ssim", "wer",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,15 @@ class Panel:
     silent: str = "no evaluation yet"
 
 
+def _titled(word: str) -> str:
+    """Write a metric's word as a title has it: ``Accuracy``, ``RMSE``; as it is where it has capitals of its own: ``mIoU``."""
+    if word != word.lower():
+        return word
+    return (
+        word.upper() if word in ABBREVIATED else "-".join(f"{part[:1].upper()}{part[1:]}" for part in word.split("-"))
+    )
+
+
 @shared.once
 def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
     """Collect the two panels' data from the records. Raises `SpecError` for options that these do not allow."""
@@ -80,6 +93,7 @@ def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
         raise SpecError("plot: x: expected epoch, since no loss was recorded by step; got 'step'")
     metric = result.objective["metric"]
     name = metric.removeprefix("val_").replace("_", " ").replace("$", r"\$")  # Matplotlib reads $…$ as mathematics
+    titled = " ".join(_titled(word) for word in name.split(" "))
     where = "Validation " if metric.startswith("val_") else ""
     lrs = sorted({t.lr for t in result.judged})
     of_steps = options.x == "step" and steps.has(result, "loss")
@@ -96,7 +110,7 @@ def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
     )
     return (
         _panel(result, losses, "train_loss", "Training Loss Curve", "training loss", options),
-        _panel(result, evaluated(metric), metric, f"{where}{name.title()} Curve", f"{where.lower()}{name}", options),
+        _panel(result, evaluated(metric), metric, f"{where}{titled} Curve", f"{where.lower()}{name}", options),
     )
 
 
@@ -217,7 +231,9 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
     shared.draw_metric_axis(
         ax, shared.MetricAxis(share=panel.share, logarithmic=panel.logarithmic, limits=panel.limits)
     )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=8, min_n_ticks=1) if unit else NullLocator())
+    bins = shared.place_ticks(ax, 8, horizon)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=bins, min_n_ticks=1) if unit else NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     shared.draw_frame(ax)
     ax.margins(x=0.03)
     if not panel.lines or panel.limits is None:

@@ -145,7 +145,7 @@ def draw_log_places(ax: Axes) -> None:
     subs = (1.0,) if high / low > FAR_PLACES else (1.0, 2.0, 5.0)
     few = MaxNLocator(nbins=3, steps=[1, 2, 5, 10])  # so near each other that the axis is almost linear
     ax.xaxis.set_major_locator(few if high / low < NEAR_PLACES else LogLocator(subs=subs, numticks=8))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -172,7 +172,12 @@ def draw_schedule(ax: Axes, data: ScheduleFigure, look: shared.Look = shared.USU
 def _frame(ax: Axes, data: ScheduleFigure) -> None:
     shared.draw_metric_axis(ax, shared.MetricAxis(share=False, logarithmic=data.logarithmic, limits=data.limits))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v) if v > 0 else "0"))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=data.horizon >= 2, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.xaxis.set_major_locator(
+        MaxNLocator(
+            integer=data.horizon >= 2, nbins=shared.place_ticks(ax, 8, data.horizon), steps=[1, 2, 5, 10], min_n_ticks=1
+        )
+    )
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     ax.set_xlim(-0.01 * data.horizon, 1.01 * data.horizon)
     ax.set_xlabel("epoch", color=palette.INK)
     ax.set_ylabel("learning rate η", color=palette.INK)

@@ -107,7 +107,7 @@ def _frame(ax: Axes, panel: Panel, steps_per_epoch: int, look: shared.Look) -> N
     ax.xaxis.set_major_locator(
         MaxNLocator(integer=True, nbins=4 if look.narrow else 6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
     )
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     shared.draw_frame(ax)
     ax.margins(x=0.03)
 
