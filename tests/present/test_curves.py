@@ -211,3 +211,17 @@ def test_a_title_has_a_metric_as_people_write_it(metric, title):
     rows = [{"lr": lr, "epoch": epoch, metric: lr * epoch} for lr in (0.1, 0.2) for epoch in range(3)]
     result = etude.judge(pd.DataFrame(rows), objective=f"max:{metric}")
     assert curves.panels(result)[1].title == f"{title} Curve"
+
+
+def test_the_name_of_a_paused_rate_covers_no_line(tmp_path):
+    found = fabricate.searched(tmp_path / "run", {1e-4: [0.1], 1e-3: [0.25], 1e-2: [1.0, 1.0], 3e-2: [1.0], 1.0: [1.0]})
+    for narrow in (False, True):
+        figure = drawn(found, "curves", narrow=narrow)
+        check_texts(figure)
+        for ax in figure.axes:
+            (name,) = [text for text in ax.texts if text.get_text() == "1e-4 paused"]
+            box = name.get_window_extent(figure.canvas.get_renderer())
+            for line in ax.lines:
+                if (line.get_gid() or "").startswith("line"):
+                    x, y = (np.interp(np.linspace(0, 1, 999), np.linspace(0, 1, len(v)), v) for v in line.get_data())
+                    assert not box.count_contains(ax.transData.transform(np.stack([x, y], axis=1)))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MOST_LABELS = 7  # rates labelled at their line's end; more get a colour bar
 LABEL_GAP = 0.055  # of the axes' height, between two labels, where that is enough for a line of text
 LABEL_HEIGHT = 13.5  # points
+LABEL = 9.5  # size of its text
 # Ratio of two places below which a logarithmic axis is almost linear, and from which on it names powers of ten only.
 NEAR_PLACES, FAR_PLACES = 4.0, 200.0
 MARK_ROOM = 9.0  # points that a mark at the upper edge takes
@@ -86,14 +87,15 @@ def draw_lines(
 ) -> None:
     """Draw lines with the seeds' band, diverged rates to where they ended and marked, labels at the ends; ``top``: of the frame."""
     labels: list[tuple[float, float, Line]] = []
-    marks: list[tuple[float, Line, Line2D]] = []
+    marks: list[tuple[Line, Line2D]] = []
     crowded = len(lines) > MOST_LABELS
     for line in lines:
         _line(ax, line, colours[line.lr], chosen=line.lr == best, crowded=crowded)
-        marks += [(place, line, _mark(ax, place, "x", colours[line.lr], line.lr)) for place in line.ended]
+        if line.ended:
+            marks.append((line, _mark(ax, line.ended, "x", colours[line.lr], line.lr)))
         whole = len(line.ended) < line.n_seeds  # some seed got to the end
         if _ends_above(line, top):
-            marks.append((float(line.x[-1]), line, _mark(ax, float(line.x[-1]), "^", colours[line.lr], line.lr)))
+            marks.append((line, _mark(ax, [float(line.x[-1])], "^", colours[line.lr], line.lr)))
         if crowded and line.lr != best:
             continue  # a colour bar tells it
         if len(line.x) and whole:
@@ -101,7 +103,7 @@ def draw_lines(
         elif line.ended:
             labels.append((line.ended[-1], 1.0, line))
     _set_apart(ax, marks, [line for line in lines if len(line.x) and not _ends_above(line, top)])
-    _label(ax, labels, colours, best)
+    _label(ax, labels, colours, best, lines)
 
 
 def seeds_words(lines: Sequence[Line], best: float | None, what: str = "means") -> str:
@@ -168,57 +170,97 @@ def _line(ax: Axes, line: Line, colour: str, *, chosen: bool, crowded: bool) -> 
         ax.plot(line.x[-1:], line.y[-1:], "o", color=colour, gid=shared.mark("paused", line.lr), **ring)
 
 
-def _mark(ax: Axes, place: float, marker: str, colour: str, lr: float) -> Line2D:
-    """Mark the upper edge: a cross where a seed diverged, a triangle where a line leaves the frame."""
+def _mark(ax: Axes, places: Sequence[float], marker: str, colour: str, lr: float) -> Line2D:
+    """Mark the upper edge in one artist: crosses where seeds diverged, a triangle where a line leaves the frame."""
     (made,) = ax.plot(
-        [place], [1.0], marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
+        places, np.ones(len(places)), marker, color=colour, ms=7, mew=2 if marker == "x" else 0, clip_on=False, zorder=5,
         transform=ax.get_xaxis_transform(), gid=shared.mark("ended", lr),
     )  # fmt: skip
     return made
 
 
-def _set_apart(ax: Axes, marks: Sequence[tuple[float, Line, Line2D]], inside: Sequence[Line]) -> None:
+def _set_apart(ax: Axes, marks: Sequence[tuple[Line, Line2D]], inside: Sequence[Line]) -> None:
     """Move marks that would hide another rate's, or the end of a line ``inside`` the frame, aside: leftwards, where no label is."""
     width, height = shared.size_of(ax)
     figure: Any = ax.figure
     edge = 1 - MARK_ROOM / height
     taken = [(_across(ax, line.x[-1]) * width, line.lr) for line in inside if shared.height_of(ax, line.y[-1]) > edge]
-    for place, line, made in marks:
-        at = _across(ax, place) * width
-        ways = [0.0, *(side * MARK_ROOM * i for i in range(1, len(marks) + len(taken) + 1) for side in (-1, 1))]
-        others = [x for x, lr in taken if lr != line.lr]
-        aside = next((by for by in ways if not by or 0 <= at + by <= width
-                      if all(abs(at + by - x) >= MARK_ROOM - 1 for x in others)), 0.0)  # fmt: skip
-        if aside:
+    for line, made in marks:
+        at = width * np.array([_across(ax, place) for place in np.asarray(made.get_xdata(), float)])
+        others = np.array([x for x, lr in taken if lr != line.lr])
+        ways = [0.0, *(side * MARK_ROOM * i for side in (-1, 1) for i in range(1, len(marks) + len(taken) + 1))]
+        fits = (by for by in ways if not by or (at.min() + by > -MARK_ROOM and at.max() + by <= width))
+        free = (by for by in fits if (np.abs(at[:, None] + by - others) >= MARK_ROOM - 1).all())
+        if aside := next(free, 0.0):
             made.set_transform(offset_copy(ax.get_xaxis_transform(), figure, x=aside, units="points"))
-        taken.append((at + aside, line.lr))
+        taken += [(float(x) + aside, line.lr) for x in at]
 
 
-def _label(ax: Axes, labels: list[tuple[float, float, Line]], colours: Mapping[float, str], best: float | None) -> None:
-    """Label lines at their ends, in their colour, moved apart where they would touch."""
-    gap = max(LABEL_GAP, LABEL_HEIGHT / (ax.get_window_extent().height * 72.0 / ax.figure.dpi))
+def _label(
+    ax: Axes,
+    labels: list[tuple[float, float, Line]],
+    colours: Mapping[float, str],
+    best: float | None,
+    shown: Sequence[Line],
+) -> None:
+    """Label lines at their ends, in their colour, moved apart where they would touch, and off lines that go on."""
+    width, height = shared.size_of(ax)
+    gap = max(LABEL_GAP, LABEL_HEIGHT / height)
     right = max((x for x, _, _ in labels), default=0.0)
     ends = sorted((label for label in labels if label[0] == right), key=lambda label: label[1])
     heights = shared.spread([y for _, y, _ in ends], gap)
     heights = [min(y, 1.0 - gap * i) for i, y in enumerate(reversed(heights))][::-1]  # above the frame is the title
     placed = [(x, y, line) for (x, _, line), y in zip(ends, heights, strict=True)]
-    for x, y, line in sorted((label for label in labels if label[0] != right), key=lambda label: -label[1]):
-        above = [other_y for other_x, other_y, _ in placed if abs(_across(ax, other_x) - _across(ax, x)) < 0.3]
-        while any(abs(y - other_y) < gap for other_y in above):
-            y -= gap
-        placed.append((x, y, line))
+    early = sorted((label for label in labels if label[0] != right), key=lambda label: -label[1])
+    taken = spots(ax, shown) if early else np.empty((0, 2))
+    for x, y, line in early:
+        at = _across(ax, x)
+        above = np.array([other_y for other_x, other_y, _ in placed if abs(_across(ax, other_x) - at) < 0.3])
+        begin, end = at + 6 / width, at + 12 / width + shared.text_length(_words_of(line), LABEL) / width
+        beside = taken[(taken[:, 0] > begin) & (taken[:, 0] < end), 1]
+        ways = [0.0, *(side * gap * i / 4 for i in range(1, 13) for side in (-1, 1))]
+        free = (y + by for by in ways if gap / 2 < y + by <= 1 and (np.abs(above - y - by) >= gap).all()
+                and (np.abs(beside - y - by) > 0.55 * gap).all())  # fmt: skip
+        found = next(free, None)
+        if found is None:  # off the other labels at least
+            found = y
+            while (np.abs(above - found) < gap).any():
+                found -= gap
+        placed.append((x, found, line))
     for x, y, line in placed:
-        text = rate_text(line.lr)
-        if line.ended:
-            text += " diverged" if line.n_seeds == 1 else f", {len(line.ended)}/{line.n_seeds} diverged"
-        elif line.is_paused:
-            text += " paused"
         ax.annotate(
-            text, xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center",
-            color=palette.for_text(colours[line.lr]) if line.lr != best else palette.INK, fontsize=9.5,
+            _words_of(line), xy=(x, y), xycoords=ax.get_xaxis_transform(), xytext=(8, 0), textcoords="offset points",
+            va="center", color=palette.for_text(colours[line.lr]) if line.lr != best else palette.INK, fontsize=LABEL,
             fontweight="bold" if line.lr == best else "normal", annotation_clip=False,
             path_effects=shared.HALO, zorder=6, gid=shared.mark("label", line.lr),
         )  # fmt: skip
+
+
+def _words_of(line: Line) -> str:
+    """Return what a line's label says."""
+    text = rate_text(line.lr)
+    if line.ended:
+        return text + (" diverged" if line.n_seeds == 1 else f", {len(line.ended)}/{line.n_seeds} diverged")
+    return f"{text} paused" if line.is_paused else text
+
+
+def spots(ax: Axes, shown: Sequence[Line]) -> Floats:
+    """Return where lines lie on the axes, (P, 2), as places near enough to each other."""
+    lines = [shared.along(shared.on_axes(ax, np.stack([line.x, line.y], axis=1))) for line in shown]
+    return np.concatenate([np.empty((0, 2)), *lines])
+
+
+def label_spots(ax: Axes) -> Floats:
+    """Return where the labels lie that `draw_lines` has written on the axes, (P, 2), as `spots`."""
+    width, height = shared.size_of(ax)
+    found = [np.empty((0, 2))]
+    for text in ax.texts:
+        place, level = text.xy  # type: ignore[attr-defined]
+        x = _across(ax, place) + np.linspace(8, 8 + shared.text_length(text.get_text(), LABEL), 20) / width
+        found += [
+            np.stack([x, np.full(20, level + up / height)], axis=1) for up in (-LABEL_HEIGHT / 2, LABEL_HEIGHT / 2)
+        ]
+    return np.concatenate(found)
 
 
 def _across(ax: Axes, place: float) -> float:

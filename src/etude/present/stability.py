@@ -128,11 +128,18 @@ def _rule(ax: Axes, rule: float, shown: Sequence[Line]) -> None:
 
 
 def _beside(ax: Axes, rule: float, text: str, shown: Sequence[Line]) -> tuple[float, bool] | None:
-    """Return where on the axes a text beside a level begins, and whether above it, so that it meets no line; None: nowhere."""
+    """Return where on the axes a text beside a level begins, and whether above it, so that it meets no line and no label.
+
+    None where there is no such place.
+    """
     width, height = shared.size_of(ax)
-    across, up = (shared.text_length(text, SAID) + 6) / width, 16 / (shared.LEAST_LEFT * height)
-    spots = [shared.along(shared.on_axes(ax, np.stack([line.x, line.y], axis=1))) for line in shown]
-    x, y = np.concatenate([np.empty((0, 2)), *spots]).T
+    labels = lines.label_spots(ax)
+    beyond = max(0.0, float(labels[:, 0].max(initial=1.0)) - 1)  # the layout takes the room for them from the axes
+    across, up = (
+        (shared.text_length(text, SAID) + 6) / (width * max(0.3, 1 - beyond)),
+        16 / (shared.LEAST_LEFT * height),
+    )
+    x, y = np.concatenate([lines.spots(ax, shown), labels]).T
     at = shared.height_of(ax, rule)
     for left in np.arange(0.01, 1 - across, 0.04):
         for is_above in (True, False):
