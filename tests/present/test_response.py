@@ -367,3 +367,18 @@ def test_every_mark_is_explained():
     assert "; arrow: not told from these rates;" in response.rates_figure(STUDIES["an edge"]).note
     assert response.rates_figure(STUDIES["no curve"]).note.endswith("Diamond: the recommended rate.")
     assert response.rates_figure(STUDIES["all diverged"]).note == ""
+
+
+def test_the_plateau_and_the_recommended_rate_are_named_apart_below_a_high_heading():
+    lrs = [float(f"{lr:.3g}") for lr in np.logspace(-5, 0, 40)]
+    scores = {lr: [0.92 - 0.03 * (math.log10(lr) + 2.5) ** 2] * 10 for lr in lrs}
+    scores |= {lr: ["stalled"] * 10 for lr in lrs[:2]} | {
+        lr: ["diverged"] * 10 for lr in lrs[-2:]
+    }  # rows of upright texts
+    shape = fabricate.curve(
+        lrs[2:-2], lambda x: 0.92 - 0.03 * (x + 2.5) ** 2, 0.005, optimum=3e-3, optimum_interval=[2.5e-3, 4e-3],
+        plateau=fabricate.plateau(2e-3, 5e-3, inner=(2.5e-3, 4e-3), outer=(1.5e-3, 6e-3)),
+    )  # fmt: skip
+    figure = laid_out(fabricate.result(scores, response=shape, best=lrs[20]), "rates")
+    check_texts(figure)
+    assert told(figure, "plateau")

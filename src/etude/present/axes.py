@@ -377,8 +377,8 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
     return bottom
 
 
-def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, left: float = 0.0) -> None:
-    """Write the note ``top`` points above the axes, wrapped to ``width`` points, and the title above it.
+def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, left: float = 0.0) -> float:
+    """Write the note ``top`` points above the axes, wrapped to ``width`` points, and the title above it; return where it ends.
 
     Both begin ``left`` points right of the axes' left side.
     """
@@ -392,6 +392,7 @@ def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, l
         title, loc="left", y=1.0, fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
     )
     said.set_transform(offset_copy(said.get_transform(), figure, x=left, units="points"))
+    return top + 12.5 * len(lines) + 20
 
 
 def draw_title(ax: Axes, title: str) -> None:

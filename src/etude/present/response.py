@@ -32,6 +32,7 @@ FOOT = 0.17  # of the axes' height, below the data: the optimum's interval and t
 BAR = 0.05  # where in it the interval lies
 NAME, SAID = 10.5, 9.0  # size of the recommended rate's name and of what is said of the interval
 NAME_LIFT = 8.0  # points from the bar to the name above it
+BELOW = 42.0  # points that ticks and label of the horizontal axis take
 LABEL, CLEAR = 8.5, 6.0  # size of the plateau's label, and points between it and what it must not touch
 WHISKER_ROOM = (
     1.0  # of a logarithmic axis' height, that a whisker may add at each end: one that ends at 0 has no end there
@@ -310,6 +311,7 @@ def draw_rates(ax: Axes, data: RatesFigure, look: shared.Look = shared.USUAL) ->
         shared.draw_rate_axis(ax, lrs)
     shared.draw_metric_axis(ax, data.frame)
     ax.set_ylabel(data.ylabel, color=palette.INK)
+    above = _heading(ax, data, colours, look)
     if data.axis.limits is None:
         ax.set_yticks([])
         kinds = {kind for point in data.points for kind in ("paused" if point.paused is not None else "", *point.lost)}
@@ -322,8 +324,7 @@ def draw_rates(ax: Axes, data: RatesFigure, look: shared.Look = shared.USUAL) ->
         _curve(ax, data)
         _dots(ax, data, colours)
         _foot(ax, data, look)
-        _plateau(ax, data)
-    _heading(ax, data, colours, look)
+        _plateau(ax, data, above)
 
 
 def _margin(ax: Axes, data: RatesFigure, look: shared.Look) -> None:
@@ -456,14 +457,15 @@ def interval_text(interval: tuple[float, float], is_open: Sequence[str]) -> str:
     return f"best rate: above {low} (95 %)" if "high" in is_open else f"best rate: {low} to {high} (95 %)"
 
 
-def _plateau(ax: Axes, data: RatesFigure) -> None:
+def _plateau(ax: Axes, data: RatesFigure, above: float) -> None:
+    """Shade the plateau and name it; ``above`` the frame, so many points are taken."""
     if data.plateau is None:
         return
     colour = palette.ramp()(0.6)
     for span in (data.plateau.outer, (data.plateau.low, data.plateau.high), data.plateau.inner):
         if span is not None and span[1] > span[0]:
             ax.axvspan(*span, color=colour, alpha=0.05, lw=0, zorder=0, gid="plateau")
-    place = _free_place(ax, data.plateau, data)
+    place = _free_place(ax, data.plateau, data, above)
     if place is None:
         return  # the note says what is shaded
     ax.annotate(
@@ -472,12 +474,18 @@ def _plateau(ax: Axes, data: RatesFigure) -> None:
     )  # fmt: skip
 
 
-def _free_place(ax: Axes, plateau: Shaded, data: RatesFigure) -> tuple[float, float] | None:
+def _free_place(ax: Axes, plateau: Shaded, data: RatesFigure, above: float) -> tuple[float, float] | None:
     """Return where on the axes the plateau's label meets neither dot nor curve nor edge, or None where there is no such place.
 
     From the worse side on, in the plateau's middle or as near to it as the frame lets it be, else so that it begins or ends there.
     """
-    width, height = (shared.LEAST_LEFT * size for size in shared.size_of(ax))
+    width, height = shared.size_of(ax)
+    figure: Any = ax.figure
+    width = shared.LEAST_LEFT * width
+    height = min(shared.LEAST_LEFT * height, 72.0 * figure.get_size_inches()[1] - above - BELOW)
+    foot = max(
+        FOOT, BAR + (NAME_LIFT + 1.4 * NAME) / height
+    )  # the recommended rate's name is no lower where the axes are
     lines = plateau.label.split("\n")
     half = np.array(
         [max(shared.text_length(line, LABEL) for line in lines) / 2 / width, 0.6 * LABEL * len(lines) / height]
@@ -485,7 +493,7 @@ def _free_place(ax: Axes, plateau: Shaded, data: RatesFigure) -> tuple[float, fl
     clear = half + np.array([CLEAR / width, CLEAR / height])
     taken = _taken(ax, data)
     ((middle, _),) = shared.on_axes(ax, [(math.sqrt(plateau.outer[0] * plateau.outer[1]), 0.0)])
-    heights = np.arange(FOOT + half[1], 1 - half[1], 0.04)
+    heights = np.arange(foot + half[1], 1 - half[1], 0.04)
     least, most = half[0] + 0.01, 0.99 - half[0]
     for x in (min(max(middle, least), most), middle + half[0], middle - half[0]):
         for y in heights if data.sign > 0 else heights[::-1]:
@@ -504,8 +512,8 @@ def _taken(ax: Axes, data: RatesFigure) -> Floats:
     return np.concatenate(spots)
 
 
-def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: shared.Look) -> None:
-    """Draw, from the frame up: a row a kind of loss, the note, the title."""
+def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: shared.Look) -> float:
+    """Draw, from the frame up: a row a kind of loss, the note, the title; return how high that is, in points."""
     width = ax.get_window_extent().width * 72.0 / ax.figure.dpi
     rows = [
         shared.LostRow(
@@ -520,5 +528,4 @@ def _heading(ax: Axes, data: RatesFigure, colours: Mapping[float, str], look: sh
     if paused:
         rows.insert(0, shared.LostRow(label="paused", texts=paused, colours=colours, is_lost=False))
     top = shared.draw_lost(ax, rows, width) + 8.0
-    if look.heading:
-        shared.draw_heading(ax, data.title, data.note, top, width)
+    return shared.draw_heading(ax, data.title, data.note, top, width) if look.heading else top
