@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.optim import lr_scheduler
 
 import etude
@@ -279,9 +280,19 @@ def test_the_figure_shows_the_rates_that_trained(results, name):
     assert data.logarithmic == (name not in ("one rate", "close rates"))
 
 
+@pytest.mark.parametrize(
+    ("name", "goes_on"), [("cosine", True), ("warmup", False), ("step", False), ("one rate", False)]
+)
+def test_the_note_says_where_lines_leave_the_frame(results, name, goes_on):
+    data = schedule_figure(results[name])
+    assert ("The axis ends near 1e-3; rates go on below it." in data.note) == goes_on
+    assert (data.lrs[0] * data.factors.min() < data.limits[0]) == goes_on
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_figure_is_drawn_without_a_warning_and_its_labels_do_not_touch(results, name):
     figure = matplotlib.figure.Figure(figsize=figures.FIGURES["schedule"].size, layout="constrained")
+    FigureCanvasAgg(figure)  # a canvas that lays out
     ax = figure.subplots()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

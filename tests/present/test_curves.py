@@ -72,7 +72,8 @@ def test_every_option_is_drawn_and_labels_do_not_touch(digits, options, narrow):
             assert ax.get_yscale() == "linear"
     if options.get("yscale") == "log":  # an accuracy's is over the error left
         assert [ax.get_yscale() for ax in figure.axes] == ["log", "function"]
-    assert parts(figure, "raw") == (parts(figure, "line") if "smooth" in options else [])
+    loss_only = sorted({*parts(figure, "line")})  # evaluations beside the loss of every step stay as they are
+    assert parts(figure, "raw") == (loss_only if "smooth" in options else [])
 
 
 def test_smoothing_is_a_bias_corrected_moving_average_and_keeps_the_raw_line(digits):
@@ -94,12 +95,37 @@ def test_smoothing_is_a_bias_corrected_moving_average_and_keeps_the_raw_line(dig
     assert all(line.get_alpha() < 0.5 for line in raw)
 
 
+def test_by_step_evaluations_are_not_smoothed_and_by_epoch_labels_stand_at_what_was_reached(digits):
+    plain, smooth = (curves.panels(digits, curves.Options(x="step", smooth=by))[1] for by in (0.0, 0.9))
+    for before, after in zip(plain.lines, smooth.lines, strict=True):
+        assert after.raw is None
+        assert np.array_equal(after.y, before.y)
+    plain, smooth = (curves.panels(digits, curves.Options(smooth=by))[1] for by in (0.0, 0.9))
+    assert [line.end for line in smooth.lines] == [line.y[-1] for line in plain.lines]
+    assert smooth.lines[0].y[-1] != plain.lines[0].y[-1]
+    by_step = steps.step_lines(digits, "loss", smooth=0.9)
+    assert [line.end for line in by_step] == [line.y[-1] for line in by_step]  # of many, the average says more
+
+
 def test_a_diverged_rate_ends_at_its_step(finished_bowl):
     result = Result.load(finished_bowl)
     ends = {t.lr: float(t.diverged) for t in result.judged if t.diverged}
     assert ends
     for panel in curves.panels(result, curves.Options(x="step")):
         assert {line.lr: line.ended for line in panel.lines if line.ended} == {lr: (end,) for lr, end in ends.items()}
+
+
+def test_a_loss_that_nobody_recorded_is_told_from_one_that_was_not_finite(finished_bowl):
+    rows = [
+        {"lr": lr, "epoch": e, "val_loss": v}
+        for lr, of in {0.1: (3, 2, 1), 9.0: (3, 99, np.nan)}.items()
+        for e, v in enumerate(of)
+    ]
+    loss, judged = curves.panels(etude.judge(pd.DataFrame(rows)))
+    assert any(line.ended for line in loss.lines)
+    assert loss.silent == "no training loss recorded"
+    assert judged.limits is not None
+    assert curves.panels(Result.load(finished_bowl))[0].silent == "no finite value"
 
 
 def test_curves_that_are_counted_in_steps_stay_so(elsewhere):
@@ -153,3 +179,49 @@ def test_a_figure_that_cannot_be_drawn_leaves_none_open(elsewhere):
 def test_a_paused_search_is_drawn_by_step(tmp_path):
     found = fabricate.searched(tmp_path / "run", {1e-5: [0.06], 3e-3: [1.0, 1.0], 1e-2: [1.0, 0.25], 1.0: [0.06]})
     check_texts(drawn(found, "curves", x="step", smooth=0.5))
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_large_numbers_have_commas_on_every_axis(narrow):
+    rows = [
+        {"lr": lr, "step": step, "train_loss": 7e4 / (1 + lr * step), "val_rmse": 5e4 / (1 + lr * step) + 2e4}
+        for lr in (1e-5, 1e-4)
+        for step in range(0, 20001, 1000)
+    ]
+    result = etude.judge(pd.DataFrame(rows), objective="min:val_rmse")
+    figure = drawn(result, "curves", narrow=narrow)
+    check_texts(figure)
+    for ax in figure.axes:
+        across, up = ([label.get_text() for label in axis.get_ticklabels()] for axis in (ax.xaxis, ax.yaxis))
+        for texts in (across, up):
+            assert any("," in text for text in texts)
+            assert all(text == f"{float(text.replace(',', '')):,.6g}" for text in texts if text)
+    assert figure.axes[1].get_title(loc="left") == "Validation RMSE Curve"
+    assert "1e-4: 36,667" in curves.words(result).alt
+    (ax,) = drawn(result, "rates", narrow=narrow).axes
+    assert "40,000" in [label.get_text() for label in ax.get_yticklabels()]
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [("val_accuracy", "Validation Accuracy"), ("val_f1_macro", "Validation F1 Macro"), ("mIoU", "mIoU"),
+     ("val_rouge-l", "Validation Rouge-L"), ("val_mae", "Validation MAE")],
+)  # fmt: skip
+def test_a_title_has_a_metric_as_people_write_it(metric, title):
+    rows = [{"lr": lr, "epoch": epoch, metric: lr * epoch} for lr in (0.1, 0.2) for epoch in range(3)]
+    result = etude.judge(pd.DataFrame(rows), objective=f"max:{metric}")
+    assert curves.panels(result)[1].title == f"{title} Curve"
+
+
+def test_the_name_of_a_paused_rate_covers_no_line(tmp_path):
+    found = fabricate.searched(tmp_path / "run", {1e-4: [0.1], 1e-3: [0.25], 1e-2: [1.0, 1.0], 3e-2: [1.0], 1.0: [1.0]})
+    for narrow in (False, True):
+        figure = drawn(found, "curves", narrow=narrow)
+        check_texts(figure)
+        for ax in figure.axes:
+            (name,) = [text for text in ax.texts if text.get_text() == "1e-4 paused"]
+            box = name.get_window_extent(figure.canvas.get_renderer())
+            for line in ax.lines:
+                if (line.get_gid() or "").startswith("line"):
+                    x, y = (np.interp(np.linspace(0, 1, 999), np.linspace(0, 1, len(v)), v) for v in line.get_data())
+                    assert not box.count_contains(ax.transData.transform(np.stack([x, y], axis=1)))

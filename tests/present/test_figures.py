@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import warnings
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from etude.errors import SpecError
 from etude.events import Advanced, Started
-from etude.present import curves, figures, palette
+from etude.present import curves, figures, lines, palette
 from etude.present.curves import Panel
 from etude.present.lines import LABEL_GAP, MOST_LABELS, Line
 from etude.result import Result
@@ -130,8 +131,9 @@ def test_a_diverged_rate_is_marked_at_the_edge_where_it_ended(results, drawn):
     assert len(ended) == 3
     for ax in drawn("several seeds").axes:
         marks = [line for line in ax.lines if line.get_marker() == "x"]
-        assert sorted(float(line.get_xdata()[0]) for line in marks) == ended
-        assert all(line.get_ydata()[0] == 1.0 for line in marks)
+        assert sorted(float(x) for line in marks for x in line.get_xdata()) == ended
+        assert all((line.get_ydata() == 1.0).all() for line in marks)
+        assert len(marks) == len({line.get_gid() for line in marks})  # a rate's crosses fade as one
         assert any("diverged" in text.get_text() for text in ax.texts)
 
 
@@ -163,6 +165,51 @@ def test_the_lines_are_the_means_over_seeds(results):
 def test_a_lost_rate_does_not_squash_the_others(results):
     _, panel = curves.panels(results["as many rates as get labels"])
     assert panel.limits[1] < 10
+
+
+def lines_of(*counts, ended=()):
+    x = np.array([1.0, 2.0])
+    return [
+        Line(lr=10.0**-i, x=x, y=x, low=x, high=x, ended=ended, n_seeds=max(counts), n_drawn=n)
+        for i, n in enumerate(counts)
+    ]
+
+
+def test_what_is_said_of_seeds_is_true_of_the_lines():
+    assert lines.seeds_words([], None) == ""
+    assert lines.seeds_words(lines_of(1, 1), None) == "One seed a rate."
+    assert lines.seeds_words(lines_of(2, 2), None) == "Lines: means of 2 seeds; bands: from the lowest to the highest."
+    assert lines.seeds_words(lines_of(1, 3), None).startswith("Lines: means of 1 to 3 seeds a rate; bands")
+    many = lines_of(*[2] * (MOST_LABELS + 1))
+    assert lines.seeds_words(many, None) == "Lines: means of 2 seeds."  # bands of so many would be a fog
+    assert "the recommended rate's band: from" in lines.seeds_words(many, 1.0)
+
+
+def test_a_study_that_has_not_started_has_nothing_to_explain(results):
+    assert curves.words(results["nothing trained yet"]).note == ""
+    assert curves.words(results["one trial trained"]).note in ("", "One seed a rate.")
+
+
+def test_triangles_and_crosses_are_explained_and_do_not_hide_each_other():
+    panel = synthetic([5.0, 7.0, 1.0])
+    said = lines.marks_words([(panel.lines, 1.0)])
+    assert said == ["Triangles at the upper edge: a line that ends above the frame."]
+    crossed = dataclasses.replace(panel.lines[2], ended=(1.5,), n_seeds=2)
+    said = lines.marks_words([((*panel.lines[:2], crossed), 1.0)])
+    assert said[0].startswith("Crosses at the upper edge")
+    assert said[1].startswith("Triangles there")
+    for shown in (panel.lines, tuple(dataclasses.replace(line, ended=(2.0,)) for line in panel.lines)):
+        figure = Figure(figsize=(5.5, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        ax = figure.subplots()
+        made = dataclasses.replace(panel, lines=shown)
+        curves.draw_panel(ax, made, palette.colours([line.lr for line in shown]), best=None, horizon=2)
+        figure.canvas.draw()
+        marks = [line for line in ax.lines if (line.get_gid() or "").startswith("ended")]
+        assert len(marks) >= 2
+        found = [mark.get_window_extent(figure.canvas.get_renderer()) for mark in marks]
+        for box, other in itertools.combinations(found, 2):
+            assert abs(box.x0 - other.x0) > 6 * figure.dpi / 72
 
 
 def lightness(colour):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawing import check_texts
+from drawing import drawn as laid_out
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -225,3 +226,159 @@ def test_an_accuracy_is_percent_in_words_whether_it_goes_to_1_or_to_100(top):
     assert "1e-3: 90.05 %" in response.words(result).alt
     assert "1e-3: 90.05 %" in curves.words(result).alt
     assert [panel.percent for panel in curves.panels(result)] == [0, 100 / top]
+
+
+def noisy(scores, errors, **fields):
+    """A result whose rates have these standard errors."""
+    made = fabricate.result(scores, **fields)
+    for rate, error in zip(made.analysis["rates"], errors, strict=True):
+        rate["evidence"]["mean_error"] = error
+    return made
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "fields"),
+    [
+        ({1e-3: [0.852], 1e-2: [0.94], 0.1: [0.934]}, (0.016, 0.0106, 0.0111), {}),
+        ({1e-3: [0.62], 1e-2: [0.995], 0.1: [0.99]}, (0.02, 0.003, 0.005), {}),
+        ({1e-3: [0.9], 1e-2: [0.1], 0.1: [0.3]}, (0.3, 0.02, 0.2),
+         {"metric": "val_loss", "direction": "minimize", "margin": 0.02, "margin_text": "± 0.02"}),
+    ],
+    ids=["shares", "shares-log", "losses"],
+)  # fmt: skip
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_whiskers_are_whole(scores, errors, fields, narrow):
+    (ax,) = laid_out(noisy(scores, errors, **fields), "rates", narrow=narrow).axes
+    low, high = ax.get_ylim()
+    ends = [line.get_ydata() for line in by_gid(ax, "error:")]
+    assert len(ends) == 3
+    assert all(low < end.min() and end.max() < high for end in ends)
+
+
+def test_a_whisker_ends_where_a_share_does():
+    (ax,) = laid_out(noisy({1e-3: [0.9], 1e-2: [0.97]}, (0.02, 0.05)), "rates").axes
+    assert max(line.get_ydata().max() for line in by_gid(ax, "error:")) == 1.0 == ax.get_ylim()[1]
+
+
+@pytest.mark.parametrize(("half", "is_whole"), [(0.03, True), (0.6, False)])
+def test_the_band_is_whole_where_that_does_not_squash_the_data(half, is_whole):
+    lrs = [1e-4, 1e-3, 1e-2, 0.1]
+    shape = fabricate.curve(lrs, lambda x: 1.0 + 0.1 * (x + 2) ** 2, half, optimum=1e-2, optimum_interval=[5e-3, 2e-2])
+    scores = {lr: [1.0 + 0.1 * (math.log10(lr) + 2) ** 2] for lr in lrs}
+    result = fabricate.result(scores, response=shape, best=1e-2, metric="val_loss", direction="minimize",
+                              margin=0.01, margin_text="± 0.01")  # fmt: skip
+    (ax,) = laid_out(result, "rates").axes
+    low, high = ax.get_ylim()
+    assert (low < min(shape["low"]) and max(shape["high"]) < high) == is_whole
+    (lowest,), (highest,) = scores[1e-2], scores[1e-4]
+    assert (highest - lowest) / (high - low) > 0.45
+
+
+def with_curve(best, interval, *, width=0.01, span=None, lrs=(1e-4, 1e-3, 1e-2, 0.1), **fields):
+    """A result with a curve (a parabola about 1e-2), that an interval of the optimum and a plateau are made up for."""
+    shape = fabricate.curve(
+        list(lrs), lambda x: 0.92 - 0.03 * (x + 2) ** 2, width, optimum=1e-2, optimum_interval=list(interval),
+        plateau=None if span is None else fabricate.plateau(*span), **fields,
+    )  # fmt: skip
+    return fabricate.result({lr: [0.92 - 0.03 * (math.log10(lr) + 2) ** 2] for lr in lrs}, response=shape, best=best)
+
+
+def told(figure, gid):
+    """The texts of a name, with where they lie."""
+    texts = [text for text in figure.axes[0].texts if (text.get_gid() or "").split(":")[0] == gid]
+    return [(text.get_text(), text.get_window_extent(figure.canvas.get_renderer())) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("best", "interval", "is_above"),
+    [(1e-2, (8e-3, 1.2e-2), False), (1e-3, (4e-4, 4e-2), True), (1e-2, (4e-4, 4e-2), True), (1e-4, (1e-4, 0.1), True)],
+    ids=["narrow", "wide-low", "wide-high", "whole"],
+)
+def test_what_is_said_of_the_interval_stays_in_the_frame(best, interval, is_above):
+    figure = laid_out(with_curve(best, interval), "rates")
+    (ax,) = figure.axes
+    ((_, box),), ((_, name),) = told(figure, "interval"), told(figure, "recommended")
+    frame = ax.get_window_extent()
+    assert frame.x0 < box.x0
+    assert box.x1 < frame.x1
+    assert not box.overlaps(name)
+    bar = ax.transAxes.transform((0, response.BAR))[1]
+    assert (box.y0 > bar) == is_above
+    check_texts(figure)
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("best", [1e-4, 1e-3, 0.1])
+def test_the_name_of_the_recommended_rate_is_picked_with_it_and_lies_above_its_diamond(best, narrow):
+    figure = laid_out(with_curve(best, (1e-3, 1e-2)), "rates", narrow=narrow)
+    (ax,) = figure.axes
+    (text,) = [text for text in ax.texts if (text.get_gid() or "").startswith("recommended")]
+    (diamond,) = by_gid(ax, "recommended")
+    assert text.get_gid() == diamond.get_gid()
+    box, frame = text.get_window_extent(figure.canvas.get_renderer()), ax.get_window_extent()
+    x = ax.transData.transform((best, 0.9))[0]
+    assert box.x0 < x < box.x1
+    assert frame.x0 < box.x0
+    assert box.x1 < frame.x1
+    assert narrow or (box.x0 + box.x1) / 2 == pytest.approx(x, abs=1)
+
+
+SHAPES = {"wide": (2e-3, 5e-2), "slim": (9e-3, 1.1e-2), "low": (1e-4, 2e-4), "high": (5e-2, 0.1)}
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("case", [*SHAPES, *STUDIES, "dense"])
+def test_the_plateau_is_named_where_it_covers_nothing_or_not_at_all(case, narrow):
+    if case == "dense":
+        lrs = [float(f"{lr:.3g}") for lr in np.logspace(-4, 0, 30)]
+        result = with_curve(lrs[15], (9e-3, 1.1e-2), span=(8e-3, 1.2e-2), lrs=lrs)
+    else:
+        result = with_curve(1e-2, (9e-3, 1.1e-2), span=SHAPES[case]) if case in SHAPES else STUDIES[case]
+    figure = laid_out(result, "rates", narrow=narrow)
+    (ax,) = figure.axes
+    for _, box in told(figure, "plateau"):
+        assert ax.get_window_extent().count_contains([(box.x0, box.y0), (box.x1, box.y1)]) == 2
+        for line in [*by_gid(ax, "seeds"), *by_gid(ax, "response")]:
+            x, y = line.get_data()
+            (x, y) = (
+                (x, y)
+                if len(x) < 2
+                else [np.interp(np.linspace(0, 1, 999), np.linspace(0, 1, len(x)), v) for v in (x, y)]
+            )
+            assert not box.count_contains(ax.transData.transform(np.stack([x, y], axis=1)))
+    if case in ("slim", "low", "high") and not narrow:
+        assert told(figure, "plateau")
+
+
+def test_an_arrow_of_an_open_end_stays_on_the_page():
+    for narrow in (False, True):
+        figure = laid_out(STUDIES["an edge"], "rates", narrow=narrow)
+        (arrow,) = [text.arrow_patch for text in figure.axes[0].texts if text.get_gid() == "open-high"]
+        assert arrow.get_window_extent(figure.canvas.get_renderer()).x1 <= figure.bbox.x1
+
+
+def test_every_mark_is_explained():
+    note = response.rates_figure(with_curve(1e-2, (9e-3, 1.1e-2), span=(2e-3, 5e-2))).note
+    assert (
+        "Bar at the foot: where the best rate lies (95 %); circle: its estimate; diamond: the recommended rate." in note
+    )
+    assert "Upright shade: rates within 0.1 points of the best, by estimate." in note
+    assert "best, surely (dark), by estimate, perhaps (pale)." in response.rates_figure(STUDIES["a curve"]).note
+    assert "; arrow: not told from these rates;" in response.rates_figure(STUDIES["an edge"]).note
+    assert response.rates_figure(STUDIES["no curve"]).note.endswith("Diamond: the recommended rate.")
+    assert response.rates_figure(STUDIES["all diverged"]).note == ""
+
+
+def test_the_plateau_and_the_recommended_rate_are_named_apart_below_a_high_heading():
+    lrs = [float(f"{lr:.3g}") for lr in np.logspace(-5, 0, 40)]
+    scores = {lr: [0.92 - 0.03 * (math.log10(lr) + 2.5) ** 2] * 10 for lr in lrs}
+    scores |= {lr: ["stalled"] * 10 for lr in lrs[:2]} | {
+        lr: ["diverged"] * 10 for lr in lrs[-2:]
+    }  # rows of upright texts
+    shape = fabricate.curve(
+        lrs[2:-2], lambda x: 0.92 - 0.03 * (x + 2.5) ** 2, 0.005, optimum=3e-3, optimum_interval=[2.5e-3, 4e-3],
+        plateau=fabricate.plateau(2e-3, 5e-3, inner=(2.5e-3, 4e-3), outer=(1.5e-3, 6e-3)),
+    )  # fmt: skip
+    figure = laid_out(fabricate.result(scores, response=shape, best=lrs[20]), "rates")
+    check_texts(figure)
+    assert told(figure, "plateau")

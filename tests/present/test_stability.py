@@ -124,6 +124,29 @@ def test_the_rule_of_thumb_is_drawn_and_named(made):
     assert "Last update-to-weight ratio of 1e-4" in said.alt
 
 
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("level", [3e-4, 1e-3, 3e-3])
+def test_the_name_of_the_rule_of_thumb_covers_no_line(level, narrow):
+    result = recorded({1e-4: [0.9], 1e-3: [0.95], 1e-2: [0.9]})
+    for trial in result.stored.trials:  # a line that falls through the rule, early or late
+        steps_taken = np.arange(1, 101)
+        ratio = level * (trial.lr / 1e-4) * 10 ** (0.2 * np.sin(steps_taken)) * 0.5 ** (steps_taken / 30)
+        result.history[trial.id]["update_ratio"] = ratio.astype("<f4")
+    figure = drawn(result, "stability", narrow=narrow)
+    ax = figure.axes[1]
+    names = [text for text in ax.texts if text.get_text().startswith("rule of thumb")]
+    assert narrow or names
+    for text in names:
+        assert not text.get_path_effects()
+        box = text.get_window_extent(figure.canvas.get_renderer())
+        for line in ax.lines:
+            if (line.get_gid() or "").startswith("line"):
+                places = ax.transData.transform(np.stack(line.get_data(), axis=1))
+                at = np.linspace(0, len(places) - 1, 2000)
+                fine = np.stack([np.interp(at, np.arange(len(places)), places[:, i]) for i in (0, 1)], axis=1)
+                assert not box.count_contains(fine)
+
+
 def test_a_diverged_rate_is_marked_where_it_ended_and_does_not_squash_the_others(made):
     result = made("some seeds diverged")
     # What is lost is told from the verdicts, which this result has by hand.
@@ -131,7 +154,7 @@ def test_a_diverged_rate_is_marked_where_it_ended_and_does_not_squash_the_others
     figure = drawn(result, "stability")
     for ax in figure.axes:
         marks = [line for line in ax.lines if line.get_marker() == "x"]
-        assert sorted(float(line.get_xdata()[0]) for line in marks) == [7.0, 7.0, 7.0]
+        assert sorted(float(x) for line in marks for x in line.get_xdata()) == [7.0, 7.0, 7.0]
     assert stability.panels(result)[0].limits[1] < 1e7
 
 

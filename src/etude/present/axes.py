@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from etude.notation import format_rate, rate_text
+from etude.notation import PLAIN, format_rate, rate_text
 from etude.present import palette
 
 if TYPE_CHECKING:
@@ -36,9 +36,13 @@ Collected = TypeVar("Collected")
 FAR_ERRORS = 12.0  # ratio of two shares' errors from which on the axis runs over the logarithm of the error
 FAR_LOSSES = 4.0  # ratio of two losses from which on theirs is logarithmic
 LEAST_ERROR = 1e-4
+END_PAD = 0.02  # of the height: between the frame and the end of a whisker or a band
 SHARE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 COUNT_ROOM, UPRIGHT_ROOM = 22.0, 9.5  # points between two rates that "2/3" needs, lying and upright
+LARGE = 1000.0  # from which on a number is written with commas
+TICK, TICK_GAP = 9.0, 12.0  # size of a tick's text, and points between two
 TICK_ROOM = 30.0  # points that a rate below the axis takes
+LEAST_LEFT = 0.8  # of the axes' size, which headings and labels leave once the figure is laid out
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
@@ -111,6 +115,26 @@ class MetricAxis:
         low, high = (float(forward(v)) for v in self.limits)
         return replace(self, limits=(float(inverse(high - (high - low) / (1 - part))), self.limits[1]))
 
+    def holding(self, ends: Floats, room: float = math.inf) -> MetricAxis:
+        """Return the axis with ``ends`` on it, too: each side grows by at most ``room`` of the height, on both scales.
+
+        What is not finite does not count, nor what a logarithmic axis has no place for.
+        """
+        if self.limits is None:
+            return self
+        forward, inverse = self.functions
+        low, high = (float(forward(v)) for v in self.limits)
+        ends = ends[np.isfinite(ends) & ((ends > 0) | self.share | (not self.logarithmic))]
+        ends = np.clip(ends, 0.0, 1.0 - LEAST_ERROR * self.logarithmic) if self.share else ends
+        if not len(ends):
+            return self
+        least, most = (float(end) for end in (np.min(forward(ends)), np.max(forward(ends))))
+        pad, room = END_PAD * (high - low), room * (high - low)
+        made = [float(inverse(low - min(low - least + pad, room))) if least < low else self.limits[0],
+                float(inverse(high + min(most - high + pad, room))) if most > high else self.limits[1]]  # fmt: skip
+        made = [max(0.0, made[0]), min(1.0, made[1])] if self.share else made
+        return replace(self, limits=(min(made[0], self.limits[0]), max(made[1], self.limits[1])))
+
 
 def measure(values: Floats, *, share: bool, logarithmic: bool | None = None) -> MetricAxis:
     """Find the axis for values of a metric; those that are not finite do not count.
@@ -150,15 +174,45 @@ def percent(axis: MetricAxis, margin_text: str) -> int:
 
 
 def tick_text(value: float) -> str:
-    """Write a tick: ``0.05``, ``-200``, ``1e-5``, with the sign as type has it."""
-    size = abs(value)
-    text = f"{size:.6g}" if not size or 1e-3 < size < 1e4 else format_rate(float(f"{size:.6g}"))
+    """Write a tick: ``0.05``, ``-200``, ``70,000``, ``1e-5``, with the sign as type has it."""
+    size = float(f"{abs(value):.6g}")
+    text = f"{size:,.6g}" if not size or 1e-3 < size < PLAIN[1] else format_rate(size)
     return f"−{text}" if value < 0 else text
+
+
+def place_text(place: float) -> str:
+    """Write a tick of an axis of epochs or steps: ``0.5``, ``20,000``, as sentences do."""
+    return f"{place:,.10g}"
+
+
+def place_ticks(ax: Axes, most: int, last: float) -> int:
+    """Return how many ticks of places have room below the axes, ``most`` at most, ``last`` being the longest."""
+    width, _ = size_of(ax)
+    return max(2, min(most, int(width / (text_length(place_text(last), TICK) + TICK_GAP))))
 
 
 def metric_text(percent: int) -> Callable[[float], str]:
     """Return what writes a metric's value: ``98.9 %``, of which ``percent`` times the value makes it, or ``0.0421``."""
-    return (lambda value: f"{percent * value:.2f} %") if percent else (lambda value: f"{value:.4g}")
+    if percent:
+        return lambda value: f"{percent * value:.2f} %"
+    return lambda value: f"{value:,.0f}" if 1e4 <= abs(value) < PLAIN[1] else f"{value:,.4g}"
+
+
+@functools.lru_cache(maxsize=1000)
+def text_length(text: str, size: float, *, bold: bool = False) -> float:
+    """Return how wide a text of one line is, in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, False)
+    return float(width)
+
+
+def size_of(ax: Axes) -> tuple[float, float]:
+    """Return how wide and high the axes are, in points; before the figure is laid out that is nearly what it will be."""
+    box, points = ax.get_window_extent(), 72.0 / ax.figure.dpi
+    return float(box.width * points), float(box.height * points)
 
 
 def some(said: Sequence[str], most: int = 13) -> str:
@@ -171,6 +225,8 @@ def some(said: Sequence[str], most: int = 13) -> str:
 def draw_metric_axis(ax: Axes, axis: MetricAxis) -> None:
     """Set scale, ticks and limits of the vertical axis."""
     low, high = axis.limits or (0.1, 1.0)
+    if max(abs(low), abs(high)) >= LARGE:  # small ones Matplotlib writes to one number of decimals
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_text(v)))
     if axis.logarithmic and axis.share:
         ax.set_yscale("function", functions=axis.functions)
         ax.set_yticks([tick for tick in SHARE_TICKS if low <= tick <= high])
@@ -253,6 +309,21 @@ def height_of(ax: Axes, value: float) -> float:
     return float(np.clip(y if np.isfinite(y) else 1.0, 0.0, 1.0))
 
 
+def on_axes(ax: Axes, places: Sequence[tuple[float, float]] | Floats) -> Floats:
+    """Return where values lie on the axes, (P, 2), from 0 to 1."""
+    table = np.array(places, float).reshape(-1, 2)
+    return np.asarray(ax.transAxes.inverted().transform(ax.transData.transform(table)), float)
+
+
+def along(line: Floats) -> Floats:
+    """Return a line of places (P, 2) as places so near to each other that no text has room between two."""
+    if len(line) < 2:
+        return line
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    at = np.linspace(0.0, way[-1], max(2, math.ceil(200 * way[-1])))
+    return np.stack([np.interp(at, way, line[:, i]) for i in (0, 1)], axis=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LostRow:
     """A row of marks above the frame: ``texts[lr]`` is said above each, ``colours[lr]`` is its colour.
@@ -306,8 +377,8 @@ def draw_lost(ax: Axes, rows: Sequence[LostRow], width: float) -> float:
     return bottom
 
 
-def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, left: float = 0.0) -> None:
-    """Write the note ``top`` points above the axes, wrapped to ``width`` points, and the title above it.
+def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, left: float = 0.0) -> float:
+    """Write the note ``top`` points above the axes, wrapped to ``width`` points, and the title above it; return where it ends.
 
     Both begin ``left`` points right of the axes' left side.
     """
@@ -321,6 +392,7 @@ def draw_heading(ax: Axes, title: str, note: str, top: float, width: float, *, l
         title, loc="left", y=1.0, fontsize=11.5, fontweight="bold", color=palette.INK, pad=top + 12.5 * len(lines) + 5
     )
     said.set_transform(offset_copy(said.get_transform(), figure, x=left, units="points"))
+    return top + 12.5 * len(lines) + 20
 
 
 def draw_title(ax: Axes, title: str) -> None:

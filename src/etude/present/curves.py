@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from etude.errors import SpecError, nearest
 from etude.notation import rate_text
@@ -30,7 +30,8 @@ class Options:
     """How the curves are drawn. ``x``: by epoch or by step; if not said, as the result counts.
 
     By step the first panel has the loss of every step, thinned. ``smooth`` is how much of an exponential moving average one
-    place leaves to the next. Raises `SpecError`.
+    place leaves to the next; beside the loss of every step evaluations, which lie many steps apart, stay as they are. Raises
+    `SpecError`.
     """
 
     x: str | None = None
@@ -51,6 +52,10 @@ class Options:
 
 USUAL = Options()
 HIGH = ("too high", "unstable")
+ABBREVIATED = {  # of metrics, in titles
+    "auc", "auroc", "bleu", "bpc", "cer", "ece", "elbo", "f1", "fid", "iou", "kl", "mae", "mape", "mcc", "mse", "nll", "nmse",
+    "psnr", "r2", "rmse", "rmsle", "roc", "ssim", "wer",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,15 @@ class Panel:
     silent: str = "no evaluation yet"
 
 
+def _titled(word: str) -> str:
+    """Write a metric's word as a title has it: ``Accuracy``, ``RMSE``; as it is where it has capitals of its own: ``mIoU``."""
+    if word != word.lower():
+        return word
+    return (
+        word.upper() if word in ABBREVIATED else "-".join(f"{part[:1].upper()}{part[1:]}" for part in word.split("-"))
+    )
+
+
 @shared.once
 def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
     """Collect the two panels' data from the records. Raises `SpecError` for options that these do not allow."""
@@ -79,21 +93,24 @@ def panels(result: Result, options: Options = USUAL) -> tuple[Panel, Panel]:
         raise SpecError("plot: x: expected epoch, since no loss was recorded by step; got 'step'")
     metric = result.objective["metric"]
     name = metric.removeprefix("val_").replace("_", " ").replace("$", r"\$")  # Matplotlib reads $…$ as mathematics
+    titled = " ".join(_titled(word) for word in name.split(" "))
     where = "Validation " if metric.startswith("val_") else ""
     lrs = sorted({t.lr for t in result.judged})
+    of_steps = options.x == "step" and steps.has(result, "loss")
+    smooth = 0.0 if of_steps else options.smooth  # what one step leaves to the next is nothing after an epoch of them
 
     def evaluated(metric: str) -> tuple[Line, ...]:
-        made = (_line(result, lr, metric, options.smooth, by_step=by_step) for lr in lrs)
+        made = (_line(result, lr, metric, smooth, by_step=by_step) for lr in lrs)
         return tuple(line for line in made if line is not None)
 
     losses = (
         steps.step_lines(result, "loss", smooth=options.smooth, is_log=options.xscale == "log")
-        if options.x == "step" and steps.has(result, "loss")
+        if of_steps
         else evaluated("train_loss")
     )
     return (
         _panel(result, losses, "train_loss", "Training Loss Curve", "training loss", options),
-        _panel(result, evaluated(metric), metric, f"{where}{name.title()} Curve", f"{where.lower()}{name}", options),
+        _panel(result, evaluated(metric), metric, f"{where}{titled} Curve", f"{where.lower()}{name}", options),
     )
 
 
@@ -101,11 +118,9 @@ def words(result: Result) -> shared.Words:
     """Say what the figure shows."""
     both = panels(result)
     named = [panel.title.removesuffix(" Curve").lower() for panel in both]
-    note = lines.seeds_words(both[1].lines)
-    if any(line.ended for line in both[1].lines):
-        note += " Crosses at the upper edge: where a trial diverged."
-    if any(line.is_paused for line in both[1].lines):
-        note += " Rings: paused by the search."
+    seeds = lines.seeds_words(both[1].lines, result.recommendation.lr)
+    tops = [(panel.lines, None if panel.limits is None else panel.limits[1]) for panel in both]
+    note = " ".join([*([seeds] if seeds else []), *lines.marks_words(tops)])
     told = shared.metric_text(both[1].percent)
     ends = [f"{rate_text(line.lr)}: {told(line.y[-1])}" for line in both[1].lines if len(line.x)]
     by = f" by {result.unit}" if result.unit else ""
@@ -127,11 +142,21 @@ def _panel(result: Result, lines: tuple[Line, ...], metric: str, title: str, yla
     if axis.logarithmic and not axis.share and not (flat > 0).any() and len(flat):
         raise SpecError(f"plot: yscale: {metric} has no value above 0, which a logarithmic axis needs; got 'log'")
     judged_by = metric == result.objective["metric"]
+    silent = "no evaluation yet" if not evaluated else f"no {ylabel} recorded"
+    if lines and (_is_recorded(result, metric) or not evaluated):
+        silent = "no finite value"
     percent = shared.percent(axis, result.analysis["margin_text"] if judged_by else "")
     return Panel(
         title=title, ylabel=f"{ylabel}, %" if percent else ylabel, share=axis.share, percent=percent, lines=lines,
-        limits=axis.limits, logarithmic=axis.logarithmic, silent=f"no {ylabel} recorded" if evaluated else "no evaluation yet",
+        limits=axis.limits, logarithmic=axis.logarithmic, silent=silent,
     )  # fmt: skip
+
+
+def _is_recorded(result: Result, metric: str) -> bool:
+    """Whether anybody recorded the metric; a loss that was never finite is told from one that is not known by its steps."""
+    if metric != "train_loss":
+        return any(metric in result.columns(trial).metrics for trial in result.judged)
+    return steps.has(result, "loss") or any(np.isfinite(result.columns(t).train_loss).any() for t in result.judged)
 
 
 def _values(lines: Sequence[Line]) -> Floats:
@@ -167,7 +192,7 @@ def _line(result: Result, lr: float, metric: str, smooth: float, *, by_step: boo
     mean, mean_raw = (np.bincount(place_of, weights=of * share, minlength=len(x)).astype(float) for of in (y, raw))
     return Line(
         lr=lr, x=x, y=mean, low=low, high=high, ended=tuple(sorted(ended)), n_seeds=len(trials), is_paused=is_paused,
-        raw=mean_raw if smooth else None,
+        raw=mean_raw if smooth else None, n_drawn=sum(len(at) > 0 for at in xs),
     )  # fmt: skip
 
 
@@ -206,10 +231,11 @@ def _frame(ax: Axes, panel: Panel, horizon: float, unit: str) -> None:
     shared.draw_metric_axis(
         ax, shared.MetricAxis(share=panel.share, logarithmic=panel.logarithmic, limits=panel.limits)
     )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=8, min_n_ticks=1) if unit else NullLocator())
+    bins = shared.place_ticks(ax, 8, horizon)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=horizon >= 2, nbins=bins, min_n_ticks=1) if unit else NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     shared.draw_frame(ax)
     ax.margins(x=0.03)
     if not panel.lines or panel.limits is None:
-        said = "no finite value" if panel.lines else panel.silent
-        ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", color=palette.QUIET)
+        ax.text(0.5, 0.5, panel.silent, transform=ax.transAxes, ha="center", color=palette.QUIET)
         ax.set_yticks([])

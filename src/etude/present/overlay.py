@@ -12,7 +12,7 @@ from etude.comparison import Comparison
 from etude.notation import rate_text
 from etude.present import axes as shared
 from etude.present import palette
-from etude.present.response import LOST, RatePoint, ResponseCurve, metric_axis, rate_points, response_curve
+from etude.present.response import LOST, RatePoint, ResponseCurve, frame, metric_axis, rate_points, response_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,19 +49,14 @@ def overlay_figure(comparison: Comparison) -> OverlayFigure:
         Series(name=name, points=rate_points(result), curve=response_curve(result), best=result.recommendation.lr)
         for name, result in zip(comparison.names, comparison.results, strict=True)
     )
-    points = [point for one in series for point in one.points]
     curves = [one.curve for one in series if one.curve is not None]
-    joined = None
-    if curves:
-        arrays = {name: np.concatenate([getattr(c, name) for c in curves]) for name in ("lrs", "mean", "low", "high")}
-        joined = ResponseCurve(**arrays)
-    axis = metric_axis(points, joined, sign)
+    axis = frame(metric_axis([(one.points, one.curve) for one in series], sign), curves)
     words = shared.metric_words(metric)
     note = "Small dots: seeds; large dots: means; diamonds: the recommended rate of each run."
-    if joined is not None:
+    if curves:
         note += " Lines: rate-response curves with their 95 % band."
     if any(one.curve is None for one in series):
-        note += f" {'Without a curve, lines' if joined else 'Lines'} join the means; whiskers: one standard error."
+        note += f" {'Without a curve, lines' if curves else 'Lines'} join the means; whiskers: one standard error."
     return OverlayFigure(
         title=f"{words[0].upper()}{words[1:]} by learning rate, {len(series)} runs",
         note=note,

@@ -82,7 +82,7 @@ def schedule_figure(result: Result) -> ScheduleFigure:
         {step + 1 for step in sample_steps(last - 1, MOST_STEPS)} | ({warm, warm + 1} & {*range(1, last + 1)})
     )
     factors = np.array([recipe.factor(k, steps_per_epoch=per_epoch, horizon_step=last) for k in steps])
-    lrs = tuple(sorted(map(float, result.study["lrs"])))
+    lrs, note = tuple(sorted(map(float, result.study["lrs"]))), _note(recipe, result, warm)
     highest = max(1.0, float(factors.max()))
     logarithmic = lrs[-1] / lrs[0] > FAR_RATES
     if logarithmic:
@@ -90,11 +90,13 @@ def schedule_figure(result: Result) -> ScheduleFigure:
         low, high = lrs[0] * (float(shown.min()) if len(shown) == len(factors) else LEAST_FACTOR), lrs[-1] * highest
         room = (high / low) ** 0.06
         limits = (low / min(room, 1.5), high * room * 1.1)
+        if lrs[0] * float(factors.min()) < limits[0]:
+            note += f" The axis ends near {rate_text(low)}; rates go on below it."
     else:
         limits = (0.0, lrs[-1] * highest * 1.12)
     return ScheduleFigure(
         title="Learning rate by epoch",
-        note=_note(recipe, result, warm),
+        note=note,
         lrs=lrs,
         x=np.array(steps) / per_epoch,
         factors=factors,
@@ -172,7 +174,12 @@ def draw_schedule(ax: Axes, data: ScheduleFigure, look: shared.Look = shared.USU
 def _frame(ax: Axes, data: ScheduleFigure) -> None:
     shared.draw_metric_axis(ax, shared.MetricAxis(share=False, logarithmic=data.logarithmic, limits=data.limits))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: rate_text(v) if v > 0 else "0"))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=data.horizon >= 2, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.xaxis.set_major_locator(
+        MaxNLocator(
+            integer=data.horizon >= 2, nbins=shared.place_ticks(ax, 8, data.horizon), steps=[1, 2, 5, 10], min_n_ticks=1
+        )
+    )
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     ax.set_xlim(-0.01 * data.horizon, 1.01 * data.horizon)
     ax.set_xlabel("epoch", color=palette.INK)
     ax.set_ylabel("learning rate η", color=palette.INK)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RULE = 1e-3  # of the update-to-weight ratio: "somewhere around 1e-3" (Karpathy, cs231n, "Ratio of weights:updates")
 DECADES = 12  # that an axis shows at most
+SAID = 8.5  # size of the name of the line of reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +65,17 @@ def _panel(result: Result, name: str, title: str, ylabel: str, rule: float | Non
 
 def words(result: Result) -> shared.Words:
     """Say what the figure shows."""
-    _, ratio = panels(result)
-    note = f"Medians over neighbouring steps. {lines.seeds_words(ratio.lines, 'medians')}"
-    if any(line.ended for line in ratio.lines):
-        note += " Crosses at the upper edge: where a trial diverged."
-    if any(line.is_paused for line in ratio.lines):
-        note += " Rings: paused by the search."
-    note += f" Dashed: {format_rate(RULE)}, about the size of a good update by a rule of thumb (Karpathy, cs231n)."
+    both = panels(result)
+    _, ratio = both
+    seeds = lines.seeds_words(ratio.lines, result.recommendation.lr, "medians")
+    note = " ".join(
+        [
+            "Medians over neighbouring steps.",
+            *([seeds] if seeds else []),
+            *lines.marks_words((panel.lines, panel.limits[1]) for panel in both),
+            f"Dashed: {format_rate(RULE)}, about the size of a good update by a rule of thumb (Karpathy, cs231n).",
+        ]
+    )
     ends = [f"{rate_text(line.lr)}: {line.y[-1]:.2g}" for line in ratio.lines if len(line.x)]
     title = "Gradient norm and update-to-weight ratio by step"
     return shared.Words(
@@ -87,9 +92,9 @@ def draw(axes: Sequence[Axes], result: Result, look: shared.Look = shared.USUAL)
     colours = palette.colours(tried) if tried else {}
     for ax, panel in zip(axes, both, strict=True):
         _frame(ax, panel, result.steps_per_epoch, look)
-        if panel.rule is not None:
-            _rule(ax, panel.rule)
         lines.draw_lines(ax, panel.lines, colours, best=result.recommendation.lr, top=panel.limits[1])
+        if panel.rule is not None:
+            _rule(ax, panel.rule, panel.lines)
     if len(lrs) > lines.MOST_LABELS:
         shared.draw_colour_bar(axes, lrs, look)
 
@@ -102,14 +107,44 @@ def _frame(ax: Axes, panel: Panel, steps_per_epoch: int, look: shared.Look) -> N
     ax.xaxis.set_major_locator(
         MaxNLocator(integer=True, nbins=4 if look.narrow else 6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
     )
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: shared.place_text(v)))
     shared.draw_frame(ax)
     ax.margins(x=0.03)
 
 
-def _rule(ax: Axes, rule: float) -> None:
+def _rule(ax: Axes, rule: float, shown: Sequence[Line]) -> None:
+    """Draw the line of reference, and its name above or below it where no other line is; else the note says it alone."""
     ax.axhline(rule, color=palette.QUIET, lw=1, ls=(0, (4, 3)), zorder=1, gid="rule")
-    ax.annotate(
-        f"rule of thumb: {format_rate(rule)}", xy=(0.0, rule), xycoords=ax.get_yaxis_transform(), xytext=(6, 3),
-        textcoords="offset points", fontsize=8.5, color=palette.QUIET, path_effects=shared.HALO, zorder=7,
-    )  # fmt: skip
+    for text in (f"rule of thumb: {format_rate(rule)}", "rule of thumb"):
+        place = _beside(ax, rule, text, shown)
+        if place is None:
+            continue
+        left, is_above = place
+        ax.annotate(
+            text, xy=(left, rule), xycoords=ax.get_yaxis_transform(), xytext=(3, 3 if is_above else -3),
+            textcoords="offset points", va="bottom" if is_above else "top", fontsize=SAID, color=palette.QUIET, zorder=7,
+        )  # fmt: skip
+        return
+
+
+def _beside(ax: Axes, rule: float, text: str, shown: Sequence[Line]) -> tuple[float, bool] | None:
+    """Return where on the axes a text beside a level begins, and whether above it, so that it meets no line and no label.
+
+    None where there is no such place.
+    """
+    width, height = shared.size_of(ax)
+    labels = lines.label_spots(ax)
+    beyond = max(0.0, float(labels[:, 0].max(initial=1.0)) - 1)  # the layout takes the room for them from the axes
+    across, up = (
+        (shared.text_length(text, SAID) + 6) / (width * max(0.3, 1 - beyond)),
+        16 / (shared.LEAST_LEFT * height),
+    )
+    x, y = np.concatenate([lines.spots(ax, shown), labels]).T
+    at = shared.height_of(ax, rule)
+    for left in np.arange(0.01, 1 - across, 0.04):
+        for is_above in (True, False):
+            low, high = (at, at + up) if is_above else (at - up, at)
+            over = (x > left - 0.01) & (x < left + across) & (y > low) & (y < high)
+            if low > 0 and not over.any():
+                return float(left), is_above
+    return None

@@ -56,7 +56,7 @@ def step_lines(result: Result, name: str, *, smooth: float = 0.0, is_log: bool =
         lines.append(
             Line(
                 lr=lr, x=middle[seen], y=y[seen], low=low[seen], high=high[seen], ended=ended, n_seeds=len(trials),
-                is_paused=is_paused, raw=_median(raw)[seen] if smooth else None,
+                is_paused=is_paused, raw=_median(raw)[seen] if smooth else None, n_drawn=int(np.isfinite(table).any(1).sum()),
             )
         )  # fmt: skip
     return tuple(lines)

@@ -6,7 +6,6 @@ a rate that learned nothing does not squash the others.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +177,7 @@ def draw_verdicts(ax: Axes, data: VerdictsFigure, look: shared.Look = shared.USU
     """Draw a row a rate, lowest first: rate and word at the left, the gap on the common axis, the evidence."""
     colours = palette.colours([s.lr for s in data.strips]) if data.strips else {}
     limits = _frame(ax, data, look)
-    fitting = [_length(_fitting(s.evidence, LETTERS), 9) for s in data.strips]
+    fitting = [shared.text_length(_fitting(s.evidence, LETTERS), 9) for s in data.strips]
     widest = int(np.argmax(fitting)) if fitting else 0
     if data.delta and any(s.gap is not None for s in data.strips):
         ax.axvspan(0, data.delta, color=palette.QUIET, alpha=0.13, lw=0, zorder=0)
@@ -309,17 +308,19 @@ def _page(ax: Axes) -> float:
 
 def _left(data: VerdictsFigure, look: shared.Look) -> tuple[float, float]:
     """Return where, in points from the axis, the columns of rates and of words begin."""
-    rate = max((_length(rate_text(s.lr), 9.5, bold=s.lr == data.best) for s in data.strips), default=0.0)
-    room = rate + 10.0 + max((_length(s.word, 9.5) for s in data.strips), default=0.0)
+    rate = max((shared.text_length(rate_text(s.lr), 9.5, bold=s.lr == data.best) for s in data.strips), default=0.0)
+    room = rate + 10.0 + max((shared.text_length(s.word, 9.5) for s in data.strips), default=0.0)
     if look.narrow:
-        room = max([room, *(_length(_fitting(s.evidence, NARROW_LETTERS), 8) for s in data.strips)])
+        room = max([room, *(shared.text_length(_fitting(s.evidence, NARROW_LETTERS), 8) for s in data.strips)])
     return -(room + 12.0), rate - room - 2.0
 
 
 def _columns(data: VerdictsFigure, look: shared.Look) -> float:
     """Return how much of the page's width the columns beside the axis take, in points."""
     evidence = (
-        0.0 if look.narrow else max((_length(_fitting(s.evidence, LETTERS), 9) for s in data.strips), default=0.0)
+        0.0
+        if look.narrow
+        else max((shared.text_length(_fitting(s.evidence, LETTERS), 9) for s in data.strips), default=0.0)
     )
     return 40.0 + evidence - _left(data, look)[0]
 
@@ -331,14 +332,3 @@ def _fitting(evidence: Sequence[str], letters: int) -> str:
         if len(said) + 2 + len(piece) <= letters:
             said += f", {piece}"
     return said
-
-
-@functools.lru_cache(maxsize=1000)
-def _length(text: str, size: float, *, bold: bool = False) -> float:
-    """Return how wide a text is, in points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(size=size, weight="bold" if bold else "normal")
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, False)
-    return float(width)
