@@ -6,7 +6,8 @@ rate well inside), another part of the sweep's rates (where there are many) and 
 the pick is noted: *regret* is what the picked rate's mean at the horizon lacks to that of the best rate of the sweep. *Cost* is
 counted in full trials, a share of the full grid of 13 rates × 3 seeds. *Within δ*: the regret is below the margin, which is the
 one that etude states of the dense sweep (the standard deviation between seeds), or 2 % of what training gained, where there is
-one seed.
+one seed. A grid, halving, and `find` with less than five full trials are played anew for each budget, since what they do first
+depends on it.
 
 **Live.** torch-lr-finder, Lightning's ``lr_find`` and fastai's rules ran for real (``live.py``), and so did ``study.find``, three
 times on each truth; the regret of their suggestion is read off the dense grid.
