@@ -233,7 +233,7 @@ def test_a_loss_that_was_not_recorded_leaves_its_panel_empty_and_says_so():
     figure = Figure(figsize=(11, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     etude.judge(TABLES["final accuracies"]).plot("curves", ax=[loss, accuracy])
-    assert "no finite value" in [text.get_text() for text in loss.texts]
+    assert "no training loss recorded" in [text.get_text() for text in loss.texts]
     assert len(loss.get_yticks()) == 0
     assert "no finite value" not in [text.get_text() for text in accuracy.texts]
     assert {ax.get_xlabel() for ax in (loss, accuracy)} == {"final values"}
