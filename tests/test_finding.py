@@ -20,6 +20,8 @@ import etude
 import programs
 from etude import carrying, events, finding, runner, store, watching
 from etude.errors import SpecError, TrainingError
+from etude.execution.carrier import Slice
+from etude.notation import duration
 from etude.search import Decision, Request
 from etude.spec.budget import Budget
 from etude.spec.trial import Trial
@@ -336,11 +338,11 @@ class Hoarder(nn.Linear):
 HOARD: list = []
 
 
-def troubled(tiny_task, model):
+def troubled(tiny_task, model, epochs=8):
     import dataclasses
 
     task = dataclasses.replace(tiny_task, model=lambda: model(4, 2))
-    return etude.Study(task=task, epochs=8, recipe=etude.Recipe(optimizer="sgd", batch_size=16))
+    return etude.Study(task=task, epochs=epochs, recipe=etude.Recipe(optimizer="sgd", batch_size=16))
 
 
 def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, tiny_task, monkeypatch):
@@ -354,6 +356,37 @@ def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, t
     assert all(t.failure.startswith("hung: step ") and "its process was ended" in t.failure for t in failed)
     assert min(t.lr for t in failed) > result.recommendation.lr
     assert result.complete
+
+
+class Patience(nn.Linear):
+    """Works while its weights are small, then waits for ever: at first in the range test, where these grow quickly."""
+
+    def forward(self, x):
+        if self.training and self.weight.abs().max() > 2:
+            time.sleep(1000)
+        return super().forward(x)
+
+
+@pytest.mark.usefixtures("whole_search")
+def test_what_hangs_costs_a_limit_of_time_a_part_and_is_told(tmp_path, tiny_task):
+    """First the range test hangs, and then a trial, in good time to be given up."""
+    began, seen = time.monotonic(), []
+    study = troubled(tiny_task, Patience, epochs=50)
+    result = study.find(
+        tmp_path / "run", budget="40s", executor="processes", workers=2, on_event=seen.append
+    )  # fmt: skip
+    assert time.monotonic() - began < 60.0, "where the machine has nothing else to do 42"
+    (started,) = (event for event in seen if isinstance(event, events.Started))
+    assert any(
+        re.fullmatch(r"No range test says where to look first: it was not done after .* s, and its process was ended\.", one)
+        for one in started.notices
+    )  # fmt: skip
+    assert result.range_test is None
+    failed = [t for t in result.stored.trials if t.status == "failed"]
+    assert failed
+    assert all(t.failure.startswith("hung: step ") for t in failed)
+    reason = result.rates.set_index("lr").reason[failed[0].lr]
+    assert reason.startswith("It hung: step ")
 
 
 def test_a_trial_that_takes_too_much_memory_is_stopped_and_told(tmp_path, tiny_task, monkeypatch):
@@ -464,9 +497,59 @@ def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
     assert executor.stopped_at == watch.deadline
     assert not watch.may_begin(0, 200)
     assert watch.may_begin(150, 200)
+    assert watch.patience_s(0.1) == pytest.approx(2.5, abs=0.1), "a quarter of what is left"
     assert watch.look()
     watch.lost_at = time.monotonic()
     assert not watch.look()
+
+
+@pytest.mark.parametrize(("limit_s", "late_s"), [(40.0, 15.0), (150.0, 30.0), (3600.0, 60.0), (float("inf"), 60.0)])
+def test_how_long_a_trial_may_be_late_is_a_share_of_a_short_limit_of_time(limit_s, late_s):
+    """And what is out as the time ends is told with how long it has been so."""
+
+    class Setup:
+        steps_per_epoch, evaluate_every, resume = 50, 1.0, "exact"
+
+        class task:
+            class train:
+                seekable = True
+
+    class Executor:
+        def __init__(self):
+            self.given_up = {}
+
+        def stop_at(self, moment):
+            del moment
+
+        def held(self):
+            return {work.trial: 0}
+
+        def give_up(self, trial, failure):
+            self.given_up[trial] = failure
+
+    work = Slice(trial=Trial(lr=0.1, seed=2), step=7, checkpoint=None, until_step=50, ends=frozenset(), seconds=2.0)
+    executor = Executor()
+    pace = watching.Pace(setup=Setup, rehearsed_step_s=0.01, evaluation_s=0.1)
+    watch = watching.Watch(executor, pace, time.monotonic() + limit_s)
+    watch.given(work)
+    for out_s in (late_s + 1.0, late_s + 1.9):
+        watch._out[work.trial] = work, out_s
+        assert watch.look()
+    assert not executor.given_up
+    assert re.fullmatch(rf"from rate 0\.1, seed 2 for {duration(late_s + 2)}", watch.waited_for)
+    watch._out[work.trial] = work, late_s + 2.5
+    watch.look()
+    assert re.match(r"hung: step 7 .*, where about 2 s were expected", executor.given_up[work.trial].reason)
+    assert watch.waited_for == ""
+
+
+@pytest.mark.usefixtures("whole_search")
+def test_what_is_out_as_the_time_ends_is_told(tmp_path, tiny_task, monkeypatch):
+    monkeypatch.setattr(watching, "LEAST_HUNG_S", 60.0)
+    study = troubled(tiny_task, Stuck)
+    result = study.find(tmp_path / "run", budget="20s", lrs="1e-2..1e4", executor="processes", workers=2)
+    assert re.match(r"the time is spent; no step had come back from rate \S+, seed 0 for \d+ s", result.search.ended)
+    assert not [t for t in result.stored.trials if t.status == "failed"]
 
 
 def test_when_the_first_trials_all_fail_alike_the_search_stops(tmp_path, tiny_task):

@@ -15,6 +15,7 @@ import torch
 import etude
 import programs
 from etude.engine.session import Session, Setup
+from etude.errors import TrainingError
 from etude.execution import plan, sharing
 from etude.execution.carrier import Slice
 from etude.execution.inline import Inline
@@ -108,6 +109,36 @@ def test_a_killed_worker_is_replaced_and_its_slice_repeated(setup):
         executor.close()
     whole = Session.open(setup, TRIAL).run(63)
     np.testing.assert_array_equal(outcome.history.loss, whole.loss[21:])
+
+
+def _steps_of(setup):
+    return setup.steps_per_epoch
+
+
+def _at_length(setup):
+    del setup
+    time.sleep(1000)
+
+
+def _and_dies(setup):
+    del setup
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_done_aside_has_the_setup_and_its_process_is_ended_when_it_is_late(setup):
+    executor = Processes(setup, workers=1, threads=1)
+    try:
+        assert executor.aside(_steps_of, 60.0) == setup.steps_per_epoch
+        (first,) = workers_of(executor)
+        with pytest.raises(TrainingError, match="it was not done after 1 s, and its process was ended"):
+            executor.aside(_at_length, 1.0)
+        assert not psutil.pid_exists(first)
+        with pytest.raises(TrainingError, match="its worker process died"):
+            executor.aside(_and_dies, 60.0)
+        executor.submit(piece(until=5))  # the executor is as good as new
+        assert executor.wait()[0].history.last_step == 5
+    finally:
+        executor.close(kill=True)
 
 
 def test_three_deaths_in_one_slice_make_it_fail(setup):

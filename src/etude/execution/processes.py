@@ -14,7 +14,7 @@ import multiprocessing.forkserver
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ import torch
 import torch.multiprocessing  # registers how tensors in shared memory are handed over
 
 from etude.engine.session import Setup
-from etude.errors import SpecError
-from etude.execution import memory, sharing
+from etude.errors import SpecError, TrainingError
+from etude.execution import T, memory, sharing
 from etude.execution.carrier import Failure, Outcome, Slice
+from etude.notation import duration
 from etude.spec.trial import Trial
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
@@ -62,6 +63,22 @@ class Processes:
         except BaseException:
             self.close(kill=True)
             raise
+
+    def aside(self, work: Callable[[Setup], T], seconds: float) -> T:
+        """Have ``work`` done by the first worker; one that is late is killed, as with a slice, and replaced."""
+        from etude.execution import worker
+
+        one = self._workers[0]
+        future = one.pool.submit(worker.aside, work)
+        if not wait([future], timeout=None if math.isinf(seconds) else seconds).done:
+            _kill(one.pool)
+            self._replace(one)
+            raise TrainingError(f"it was not done after {duration(seconds)}, and its process was ended")
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._replace(one)
+            raise TrainingError("its worker process died") from None
 
     def submit(self, work: Slice) -> None:
         """Give the slice to a free worker, to the one that has the trial live if it is free."""
