@@ -153,7 +153,7 @@ def test_the_command_tells_the_estimate_the_decisions_and_the_cost(etude_command
     assert any(line.startswith("Decision 1: ") for line in rest)
     assert "How the search went:" in rest
     assert re.search(
-        r"^It cost [\d.]+ trials' worth of steps, \d+% of a grid of 13 rates × 3 seeds, in ", said.out, re.M
+        r"^It cost [\d.]+ trials' worth of steps, \d+ % of a grid of 13 rates × 3 seeds, in ", said.out, re.M
     )
     assert re.search(r"^It ended: ", said.out, re.M)
     assert "Not finished" not in said.out
@@ -315,6 +315,24 @@ def test_ctrl_c_tells_the_answer_so_far_and_how_to_go_on(etude_command, tmp_path
     assert before.search.open_requests
     said = etude_command("resume", "run", "--executor", "inline", "--dry-run")
     assert "The budget (--trials 1000) buys" in said.out, "resume goes on with the search"
+
+
+def test_ctrl_c_while_workers_start_is_one_line_and_says_what_is_kept(searched, tmp_path):
+    """The terminal sends it to the process that workers are forked from, too, which is still importing torch."""
+    for out, told in (
+        (tmp_path / "new", "etude: stopped"),
+        (searched, f"etude: stopped; what was trained is stored in {searched}. To go on, give the same command again"),
+    ):
+        words = ("find", "quadratic", "--epochs", 40, "--trials", 9, "--out", out, "--executor", "processes", "--workers", 2)
+        process = programs.Program("-m", "etude", *words, cwd=tmp_path)
+        deadline = time.monotonic() + 60
+        while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)  # for its own start; then come the imports
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130, process.stderr
+        assert process.stderr.strip() == told
+    assert not (tmp_path / "new").exists()
 
 
 class Stuck(nn.Linear):

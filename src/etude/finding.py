@@ -24,7 +24,7 @@ from etude.execution import Executor, plan
 from etude.notation import duration, format_rate, rate_text
 from etude.preparation import Prepared, by_trial, check_weights, prepare, standings
 from etude.result import ANALYSIS_VERSION, Result
-from etude.runner import conclude, started, stopped
+from etude.runner import conclude, started, stopped, told_what_is_kept
 from etude.search import Decision, Request, Searcher, named
 from etude.search.usual import usual_range
 from etude.searched import Search, Searched, trial_of
@@ -96,9 +96,10 @@ def find(
     named.make(search.searcher, search.low, search.high)  # refuses a name that there is not
     study = study.replace(lrs=(search.low, search.high), seeds=search.seeds, expect={})
     trials = search.budget.trials
-    if executor != "inline" and plan.cores() > 1 and not dry_run:
-        plan.warm(device)
     with contextlib.ExitStack() as open_:
+        open_.enter_context(told_what_is_kept(directory))
+        if executor != "inline" and plan.cores() > 1 and not dry_run:
+            plan.warm(device)
         writer = Writer(directory) if dry_run else open_.enter_context(Writer(directory))
         worth = float("inf") if trials is None else trials * search.epochs
         prepared = prepare(study, directory, executor, workers, device, "study", worth)

@@ -141,6 +141,23 @@ def test_what_is_done_aside_has_the_setup_and_its_process_is_ended_when_it_is_la
         executor.close(kill=True)
 
 
+def test_ctrl_c_while_a_worker_is_being_started_leaves_none_behind(setup, monkeypatch):
+    """It is noted first, so that it can be ended; else it would find its parent's semaphores gone, and write where it was."""
+    start, started = Processes._start, []
+
+    def interrupted(executor):
+        signal.raise_signal(signal.SIGINT)
+        worker = start(executor)
+        started.extend(worker.pool._processes)
+        return worker
+
+    monkeypatch.setattr(Processes, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Processes(setup, workers=2, threads=1)
+    assert len(started) == 1
+    assert not psutil.pid_exists(started[0])
+
+
 def test_three_deaths_in_one_slice_make_it_fail(setup):
     executor = Processes(setup, workers=1, threads=1)
     try:

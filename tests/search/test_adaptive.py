@@ -170,7 +170,7 @@ def test_beyond_the_best_rate_something_is_tried_and_the_gaps_beside_it_are_halv
 
 def test_seeds_are_added_to_the_pick_and_its_rival_until_it_is_settled():
     game = play(WIDE, STUDY, WORLD, None)
-    assert re.fullmatch(r"\S+ is within the margin of the best rate with a chance of (9[5-9]|100)%", game.whys[-1])
+    assert re.fullmatch(r"\S+ is within the margin of the best rate with a chance of (9[5-9]|100) %", game.whys[-1])
     asked = [one for of in game.decisions for one in of.requests if one.trial.seed > 0]
     assert {one.why for one in asked} == {"another seed"}
     assert len({one.trial.lr for one in asked}) >= 2
@@ -241,3 +241,18 @@ def test_of_a_budget_of_time_one_trial_has_no_more_than_its_part():
     game = play(searcher, STUDY, WORLD, 3.9)
     assert not game.results
     assert play(searcher, STUDY, WORLD, 5.0).asked(16.0)
+
+
+def test_workers_carry_trials_to_the_horizon_side_by_side():
+    """Two workers with 1.34 trials' worth of time each carry two trials; a third would make their sum too much."""
+    game = Game()
+    for _ in range(2):  # looks, to a quarter of the horizon
+        for one in WIDE.ask(STUDY, game.results, 160.0).requests:
+            game.carry(one.trial, one.epochs, STUDY, WORLD)
+    alone = WIDE.ask(STUDY, game.results, 3 * 16.0).requests
+    assert [one.epochs for one in alone] == [16.0, 16.0]
+    two = dataclasses.replace(WIDE, workers=2)
+    assert two.ask(STUDY, game.results, 2 * 1.34 * 16.0).requests == alone
+    assert two.ask(STUDY, game.results, 2 * 0.9 * 16.0).requests == alone, "of which a quarter is done"
+    assert two.ask(STUDY, game.results, 1.4 * 16.0).requests == ()
+    assert dataclasses.replace(WIDE, workers=4).ask(STUDY, game.results, 4 * 0.7 * 16.0).requests == ()

@@ -11,7 +11,10 @@ import dataclasses
 import math
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -58,7 +61,8 @@ class Processes:
         self._workers: list[_Worker] = []
         try:
             for _ in range(workers):
-                self._workers.append(self._start())
+                with _interrupt_held_back():  # a worker that is asked for and not noted could not be ended
+                    self._workers.append(self._start())
             self._check_received(self._workers[0])
         except BaseException:
             self.close(kill=True)
@@ -230,11 +234,42 @@ def _main_left_alone() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Have Ctrl-C wait until the end of the block; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came.is_set():
+        signal.raise_signal(signal.SIGINT)
+
+
 def warm() -> None:
-    """Let the forkserver start importing torch now, while this process prepares the data. It ends with this process."""
+    """Let the forkserver start importing torch now, while this process prepares the data. It ends with this process.
+
+    It begins with SIGINT held back: a terminal sends Ctrl-C to it, too, and until its imports are done it would write where it
+    was. This process gets what came in between when it no longer holds it back.
+    """
     if METHOD == "forkserver":
         multiprocessing.set_forkserver_preload(["etude.execution.worker"])
-        multiprocessing.forkserver.ensure_running()
+        multiprocessing.resource_tracker.ensure_running()  # it is started first, and lets SIGINT through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

@@ -47,8 +47,9 @@ class Want:
 class Adaptive:
     """Searches from ``low`` to ``high``; ``bracket``, from a range test, is where it looks first.
 
-    ``steps_per_epoch`` relates a schedule to epochs, and rungs to whole steps. ``workers`` trials share a budget of time, so
-    that one of them gets no more than its part; a budget of steps one trial may have alone.
+    ``steps_per_epoch`` relates a schedule to epochs, and rungs to whole steps. ``workers`` trials share a budget of time: a
+    batch fits if its sum does, as trials take turns, and if its longest is within one worker's part, as no trial is trained by
+    two. A budget of steps one trial may have alone.
     """
 
     low: float
@@ -64,7 +65,9 @@ class Adaptive:
         # What is left over is for the trials that are then to go on to the horizon.
         for phase, spare in ((self._first, 1), (self._second, 2), (self._third, 0)):
             wanted, why = phase(seen)
-            requests, short = self._affordable(wanted, seen, left, spare * study.epochs)
+            # That many trials to the horizon need as much; and one of them, a worker's whole part.
+            spare_epochs = max(spare, self.workers) * study.epochs if spare else 0.0
+            requests, short = self._affordable(wanted, seen, left, spare_epochs)
             if requests:
                 return Decision(requests=requests, why=why)
         made = seen.answer()
@@ -82,6 +85,7 @@ class Adaptive:
     ) -> tuple[tuple[Request, ...], bool]:
         """Return requests for the first of the wanted that fit into what is left (epochs), and whether some did not."""
         requests: dict[Trial, Request] = {}
+        part = left / self.workers
         for want in wanted:
             lr = seen.lrs.get(want.x, min(max(rounded(10**want.x), self.low), self.high))
             trial = seen.study.trial(lr, want.seed, want.share * seen.study.epochs)
@@ -89,7 +93,7 @@ class Adaptive:
                 continue
             cost = seen.until(want.share) - (seen.results[trial].epochs if trial in seen.results else 0.0)
             left -= cost
-            if left < spare * self.workers or left + cost < cost * self.workers:
+            if left < spare or cost > part:
                 return tuple(requests.values()), True
             requests[trial] = Request(trial=trial, epochs=want.share * seen.study.epochs, why=want.why)
         return tuple(requests.values()), False
