@@ -22,6 +22,7 @@ from etude import carrying, events, finding, runner, store, watching
 from etude.errors import SpecError, TrainingError
 from etude.execution.carrier import Slice
 from etude.notation import duration
+from etude.present.board import estimate_lines
 from etude.search import Decision, Request
 from etude.spec.budget import Budget
 from etude.spec.trial import Trial
@@ -179,6 +180,7 @@ def test_a_dry_run_tells_the_estimate_and_stores_nothing(etude_command, tmp_path
         (("--trials", "3", "--cost", "0.5"), "trials and cost: expected one of"),
         (("--trials", "1.5"), "budget: expected what buys 2 trials at least, got --trials 1.5, which buys 1.5"),
         (("--cost", "0.01"), "give --cost 0.052 or more"),
+        (("--budget", "0.001s"), "which buys 0: getting ready took "),
         (("--budget", "0.001s"), "or more, or fewer --epochs"),
         (("--lrs", "1e-4..1e-1/4"), "lrs: expected LOW..HIGH, a range to search"),
         (("--searcher", "adaptiv"), "searcher: no searcher is named 'adaptiv'; did you mean 'adaptive'?"),
@@ -207,6 +209,12 @@ def test_with_a_schedule_each_rung_is_a_trial_of_its_own_horizon(tmp_path):
     assert len(horizons) > 1
     assert max(horizons) == result.horizon == 8
     assert result.complete
+    seen, _ = told(study, tmp_path / "run", trials=6)
+    (begun,) = (event for event in seen if isinstance(event, events.Started))
+    assert not [one for one in begun.notices if "are other trials" in one], "the rungs are its own"
+    seen, _ = told(study.replace(epochs=4), tmp_path / "run", trials=3)
+    (begun,) = (event for event in seen if isinstance(event, events.Started))
+    assert any("4 epochs are other trials, trained from the start" in one for one in begun.notices)
 
 
 def test_every_rate_diverging_or_none_that_learns_recommends_nothing(tmp_path, tiny_task):
@@ -233,7 +241,8 @@ def test_a_range_test_says_where_to_look_first_and_is_paid_for(tmp_path):
     assert result.search.steps == trained + search.bracket_steps <= 3 * 8 * 21
     started = next(event for event in seen if isinstance(event, events.Started))
     assert any(notice.startswith(f"A range test of {search.bracket_steps} steps") for notice in started.notices)
-    _, again = told(study, tmp_path / "run", trials=4)
+    seen, again = told(study, tmp_path / "run", trials=4)
+    assert estimate_lines(seen[0])[0].startswith("Rates from 1e-6 to 1, as is usual for the optimizer; seeds ")
     assert (again.search.search.bracket, again.search.search.bracket_steps) == (search.bracket, search.bracket_steps)
 
 
@@ -261,6 +270,9 @@ def test_an_optimizer_that_ignores_its_rate_is_noticed(tmp_path, tiny_task):
     _, result = told(etude.Study(task=tiny_task, epochs=8, recipe=recipe), tmp_path / "run", trials=6)
     assert "trained alike, bit for bit, so the optimizer ignores its rate" in result.search.ended
     assert len(result.search.stored.decisions) == 2
+    assert result.search.ignores_rate
+    assert result.analysis["recommendation"]["next_run"] is not None
+    assert (result.recommendation.next_command, result.recommendation.next_reason) == (None, None)
 
 
 # What goes wrong
@@ -323,7 +335,20 @@ def test_ctrl_c_while_workers_start_is_one_line_and_says_what_is_kept(searched, 
         (tmp_path / "new", "etude: stopped"),
         (searched, f"etude: stopped; what was trained is stored in {searched}. To go on, give the same command again"),
     ):
-        words = ("find", "quadratic", "--epochs", 40, "--trials", 9, "--out", out, "--executor", "processes", "--workers", 2)
+        words = (
+            "find",
+            "quadratic",
+            "--epochs",
+            40,
+            "--trials",
+            9,
+            "--out",
+            out,
+            "--executor",
+            "processes",
+            "--workers",
+            2,
+        )
         process = programs.Program("-m", "etude", *words, cwd=tmp_path)
         deadline = time.monotonic() + 60
         while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
@@ -461,6 +486,7 @@ def test_what_a_searcher_asks_beyond_the_budget_is_not_trained(tmp_path, monkeyp
     _, result = told(BOWL, tmp_path / "run", trials=5)
     assert result.search.trials == 5
     assert [len(of.requests) for of in result.search.stored.decisions] == [2, 2, 1, 0]
+    assert result.search.stored.decisions[2].why == "two more (the budget carries 1 of 2 trials)"
     assert result.search.ended == "the budget is spent (--trials 5)"
 
 

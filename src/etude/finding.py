@@ -27,7 +27,7 @@ from etude.result import ANALYSIS_VERSION, Result
 from etude.runner import conclude, started, stopped, told_what_is_kept
 from etude.search import Decision, Request, Searcher, named
 from etude.search.usual import usual_range
-from etude.searched import Search, Searched, trial_of
+from etude.searched import IGNORED, Search, Searched, trial_of
 from etude.spec.budget import DEFAULT, FEWEST_TRIALS, Budget
 from etude.spec.rates import parse_range, parse_seeds
 from etude.spec.study import Study
@@ -237,8 +237,9 @@ def _estimate(prepared: Prepared, search: Search, pace: Pace, prepared_s: float)
         needed = budget.of_trials(fewest, trial_s + (1.5 * prepared_s + STARTING_S) / fewest)
         whole_s = pace.epoch_s * search.epochs
         takes = f"{whole_s:.2g} s" if whole_s < 10 else duration(whole_s)
+        ready = f"getting ready took {duration(prepared_s)}, and " if budget.trials is None else ""
         raise SpecError(
-            f"budget: expected what buys {fewest:g} trials at least, got {budget}, which buys {trials:.2g}: a trial of "
+            f"budget: expected what buys {fewest:g} trials at least, got {budget}, which buys {trials:.2g}: {ready}a trial of "
             f"{search.epochs:g} epochs takes about {takes}; give {needed} or more, or fewer --epochs"
         )
     before = None if prepared.stored is None else Searched.of(prepared.stored)
@@ -327,7 +328,7 @@ def _decide(finding: _Finding, searched: Searched) -> Decision:
     steps, steps_per_epoch = finding.prepared.setup.steps, searched.steps_per_epoch
     decision = finding.searcher.ask(finding.study, standings(finding.study, stored, steps_per_epoch), left)
     fitting: list[Request] = []
-    left_out = False
+    left_out = 0
     for request in decision.requests:
         one = known.get(request.trial)
         step, until_step = one.step if one is not None else 0, steps(request.epochs)
@@ -339,10 +340,13 @@ def _decide(finding: _Finding, searched: Searched) -> Decision:
             left -= 0.0 if timed else cost
             fitting.append(request)
         else:
-            left_out = True
+            left_out += 1
     check_weights(fitting, known, finding.study.keep)
     if fitting or not decision.requests:
-        return dataclasses.replace(decision, requests=tuple(fitting))
+        carried = (
+            f" (the budget carries {len(fitting)} of {len(fitting) + left_out} trials)" if fitting and left_out else ""
+        )
+        return dataclasses.replace(decision, requests=tuple(fitting), why=decision.why + carried)
     return Decision(
         why=f"the budget is spent ({finding.search.budget})" if left_out else "what is left to ask for has failed"
     )
@@ -383,8 +387,8 @@ def _alike(directory: Path, stored: Stored) -> str:
             continue
         if all(of[name][:shortest] == other[name][:shortest] for name in ("loss", "update_ratio")):
             return (
-                f"rates {format_rate(lr)} and {format_rate(trial.lr)} trained alike, bit for bit, so the optimizer ignores its "
-                "rate; any rate gives this result"
+                f"rates {format_rate(lr)} and {format_rate(trial.lr)} trained alike, bit for bit, {IGNORED}; any rate gives "
+                "this result"
             )
         return ""
     return ""

@@ -340,7 +340,7 @@ class Result:
         from etude import commands
 
         made = self.analysis["recommendation"]
-        next_run = made["next_run"]
+        next_run = None if self.search is not None and self.search.ignores_rate else made["next_run"]
         interval, bracket = made["optimum_interval"], made["bracket"]
         return Recommended(
             lr=made["lr"],

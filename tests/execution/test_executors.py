@@ -304,6 +304,9 @@ def test_plans_say_why():
     if plan.cores() > 1:
         chosen = plan.choose("auto", None, "cpu", n_trials=9, seconds=100)
         assert (chosen.executor, chosen.workers) == ("processes", min(plan.cores(), 9))
+        assert chosen.reason == f"9 trials to train on {plan.cores()} cores"
+        searching = plan.choose("auto", None, "cpu", n_trials=39, seconds=100, searching=True)
+        assert searching.reason == f"trials side by side on {plan.cores()} cores", "nobody knows how many"
     with pytest.raises(etude.errors.SpecError, match="did you mean 'processes'"):
         plan.check("process", None)
     with pytest.raises(etude.errors.SpecError, match="workers: expected at least 1, got 0"):
