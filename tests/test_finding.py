@@ -510,6 +510,15 @@ def test_a_limit_of_time_must_last_for_a_trial_to_the_horizon_with_many_workers_
     assert re.search(r"give --budget \d", str(refused.value))
 
 
+@pytest.mark.usefixtures("whole_search")
+def test_time_that_went_into_getting_ready_is_told(tmp_path, monkeypatch):
+    """As on a machine whose workers start after the limit."""
+    monkeypatch.setattr(finding, "_limits", lambda *_: (time.monotonic(), time.monotonic() + 1))
+    _, result = told(BOWL, tmp_path / "run", budget="30s", lrs="1e-3..1")
+    assert result.search.ended == "the time is spent, all of it on getting ready"
+    assert result.stored.trials == ()
+
+
 def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
     """Slices that could not be stored before the end are not begun, and those under way are given up when it is over."""
     pace = watching.Pace(setup=None, rehearsed_step_s=0.1, evaluation_s=0.0, wall_s=10.0, steps=100)

@@ -342,6 +342,8 @@ def _decide(finding: _Finding, searched: Searched) -> Decision:
         else:
             left_out += 1
     check_weights(fitting, known, finding.study.keep)
+    if not fitting and not known and finding.watch.left_s <= 0:
+        return Decision(why=f"{OUT_OF_TIME}, all of it on getting ready")
     if fitting or not decision.requests:
         carried = (
             f" (the budget carries {len(fitting)} of {len(fitting) + left_out} trials)" if fitting and left_out else ""
