@@ -20,6 +20,9 @@ import etude
 import programs
 from etude import carrying, events, finding, runner, store, watching
 from etude.errors import SpecError, TrainingError
+from etude.execution.carrier import Slice
+from etude.notation import duration
+from etude.present.board import estimate_lines
 from etude.search import Decision, Request
 from etude.spec.budget import Budget
 from etude.spec.trial import Trial
@@ -153,7 +156,7 @@ def test_the_command_tells_the_estimate_the_decisions_and_the_cost(etude_command
     assert any(line.startswith("Decision 1: ") for line in rest)
     assert "How the search went:" in rest
     assert re.search(
-        r"^It cost [\d.]+ trials' worth of steps, \d+% of a grid of 13 rates × 3 seeds, in ", said.out, re.M
+        r"^It cost [\d.]+ trials' worth of steps, \d+ % of a grid of 13 rates × 3 seeds, in ", said.out, re.M
     )
     assert re.search(r"^It ended: ", said.out, re.M)
     assert "Not finished" not in said.out
@@ -179,6 +182,7 @@ def test_a_dry_run_tells_the_estimate_and_stores_nothing(etude_command, tmp_path
         (("--trials", "3", "--cost", "0.5"), "trials and cost: expected one of"),
         (("--trials", "1.5"), "budget: expected what buys 2 trials at least, got --trials 1.5, which buys 1.5"),
         (("--cost", "0.01"), "give --cost 0.052 or more"),
+        (("--budget", "0.001s"), "which buys 0: getting ready took "),
         (("--budget", "0.001s"), "or more, or fewer --epochs"),
         (("--lrs", "1e-4..1e-1/4"), "lrs: expected LOW..HIGH, a range to search"),
         (("--searcher", "adaptiv"), "searcher: no searcher is named 'adaptiv'; did you mean 'adaptive'?"),
@@ -207,6 +211,12 @@ def test_with_a_schedule_each_rung_is_a_trial_of_its_own_horizon(tmp_path):
     assert len(horizons) > 1
     assert max(horizons) == result.horizon == 8
     assert result.complete
+    seen, _ = told(study, tmp_path / "run", trials=6)
+    (begun,) = (event for event in seen if isinstance(event, events.Started))
+    assert not [one for one in begun.notices if "are other trials" in one], "the rungs are its own"
+    seen, _ = told(study.replace(epochs=4), tmp_path / "run", trials=3)
+    (begun,) = (event for event in seen if isinstance(event, events.Started))
+    assert any("4 epochs are other trials, trained from the start" in one for one in begun.notices)
 
 
 def test_every_rate_diverging_or_none_that_learns_recommends_nothing(tmp_path, tiny_task):
@@ -233,7 +243,8 @@ def test_a_range_test_says_where_to_look_first_and_is_paid_for(tmp_path):
     assert result.search.steps == trained + search.bracket_steps <= 3 * 8 * 21
     started = next(event for event in seen if isinstance(event, events.Started))
     assert any(notice.startswith(f"A range test of {search.bracket_steps} steps") for notice in started.notices)
-    _, again = told(study, tmp_path / "run", trials=4)
+    seen, again = told(study, tmp_path / "run", trials=4)
+    assert estimate_lines(seen[0])[0].startswith("Rates from 1e-6 to 1, as is usual for the optimizer; seeds ")
     assert (again.search.search.bracket, again.search.search.bracket_steps) == (search.bracket, search.bracket_steps)
 
 
@@ -261,6 +272,9 @@ def test_an_optimizer_that_ignores_its_rate_is_noticed(tmp_path, tiny_task):
     _, result = told(etude.Study(task=tiny_task, epochs=8, recipe=recipe), tmp_path / "run", trials=6)
     assert "trained alike, bit for bit, so the optimizer ignores its rate" in result.search.ended
     assert len(result.search.stored.decisions) == 2
+    assert result.search.ignores_rate
+    assert result.analysis["recommendation"]["next_run"] is not None
+    assert (result.recommendation.next_command, result.recommendation.next_reason) == (None, None)
 
 
 # What goes wrong
@@ -317,6 +331,37 @@ def test_ctrl_c_tells_the_answer_so_far_and_how_to_go_on(etude_command, tmp_path
     assert "The budget (--trials 1000) buys" in said.out, "resume goes on with the search"
 
 
+def test_ctrl_c_while_workers_start_is_one_line_and_says_what_is_kept(searched, tmp_path):
+    """The terminal sends it to the process that workers are forked from, too, which is still importing torch."""
+    for out, told in (
+        (tmp_path / "new", "etude: stopped"),
+        (searched, f"etude: stopped; what was trained is stored in {searched}. To go on, give the same command again"),
+    ):
+        words = (
+            "find",
+            "quadratic",
+            "--epochs",
+            40,
+            "--trials",
+            9,
+            "--out",
+            out,
+            "--executor",
+            "processes",
+            "--workers",
+            2,
+        )
+        process = programs.Program("-m", "etude", *words, cwd=tmp_path)
+        deadline = time.monotonic() + 60
+        while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)  # for its own start; then come the imports
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130, process.stderr
+        assert process.stderr.strip() == told
+    assert not (tmp_path / "new").exists()
+
+
 class Stuck(nn.Linear):
     """Works while its weights are small, then waits for ever."""
 
@@ -338,11 +383,11 @@ class Hoarder(nn.Linear):
 HOARD: list = []
 
 
-def troubled(tiny_task, model):
+def troubled(tiny_task, model, epochs=8):
     import dataclasses
 
     task = dataclasses.replace(tiny_task, model=lambda: model(4, 2))
-    return etude.Study(task=task, epochs=8, recipe=etude.Recipe(optimizer="sgd", batch_size=16))
+    return etude.Study(task=task, epochs=epochs, recipe=etude.Recipe(optimizer="sgd", batch_size=16))
 
 
 def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, tiny_task, monkeypatch):
@@ -356,6 +401,37 @@ def test_a_trial_that_hangs_is_stopped_and_told_and_the_others_go_on(tmp_path, t
     assert all(t.failure.startswith("hung: step ") and "its process was ended" in t.failure for t in failed)
     assert min(t.lr for t in failed) > result.recommendation.lr
     assert result.complete
+
+
+class Patience(nn.Linear):
+    """Works while its weights are small, then waits for ever: at first in the range test, where these grow quickly."""
+
+    def forward(self, x):
+        if self.training and self.weight.abs().max() > 2:
+            time.sleep(1000)
+        return super().forward(x)
+
+
+@pytest.mark.usefixtures("whole_search")
+def test_what_hangs_costs_a_limit_of_time_a_part_and_is_told(tmp_path, tiny_task):
+    """First the range test hangs, and then a trial, in good time to be given up."""
+    began, seen = time.monotonic(), []
+    study = troubled(tiny_task, Patience, epochs=50)
+    result = study.find(
+        tmp_path / "run", budget="40s", executor="processes", workers=2, on_event=seen.append
+    )  # fmt: skip
+    assert time.monotonic() - began < 60.0, "where the machine has nothing else to do 42"
+    (started,) = (event for event in seen if isinstance(event, events.Started))
+    assert any(
+        re.fullmatch(r"No range test says where to look first: it was not done after .* s, and its process was ended\.", one)
+        for one in started.notices
+    )  # fmt: skip
+    assert result.range_test is None
+    failed = [t for t in result.stored.trials if t.status == "failed"]
+    assert failed
+    assert all(t.failure.startswith("hung: step ") for t in failed)
+    reason = result.rates.set_index("lr").reason[failed[0].lr]
+    assert reason.startswith("It hung: step ")
 
 
 def test_a_trial_that_takes_too_much_memory_is_stopped_and_told(tmp_path, tiny_task, monkeypatch):
@@ -412,6 +488,7 @@ def test_what_a_searcher_asks_beyond_the_budget_is_not_trained(tmp_path, monkeyp
     _, result = told(BOWL, tmp_path / "run", trials=5)
     assert result.search.trials == 5
     assert [len(of.requests) for of in result.search.stored.decisions] == [2, 2, 1, 0]
+    assert result.search.stored.decisions[2].why == "two more (the budget carries 1 of 2 trials)"
     assert result.search.ended == "the budget is spent (--trials 5)"
 
 
@@ -433,6 +510,15 @@ def test_a_limit_of_time_must_last_for_a_trial_to_the_horizon_with_many_workers_
     ) as refused:
         finding.find(study, searched, budget=limit, executor="processes", workers=8, dry_run=True)
     assert re.search(r"give --budget \d", str(refused.value))
+
+
+@pytest.mark.usefixtures("whole_search")
+def test_time_that_went_into_getting_ready_is_told(tmp_path, monkeypatch):
+    """As on a machine whose workers start after the limit."""
+    monkeypatch.setattr(finding, "_limits", lambda *_: (time.monotonic(), time.monotonic() + 1))
+    _, result = told(BOWL, tmp_path / "run", budget="30s", lrs="1e-3..1")
+    assert result.search.ended == "the time is spent, all of it on getting ready"
+    assert result.stored.trials == ()
 
 
 def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
@@ -466,9 +552,59 @@ def test_what_cannot_be_cut_in_time_is_not_begun(tmp_path):
     assert executor.stopped_at == watch.deadline
     assert not watch.may_begin(0, 200)
     assert watch.may_begin(150, 200)
+    assert watch.patience_s(0.1) == pytest.approx(2.5, abs=0.1), "a quarter of what is left"
     assert watch.look()
     watch.lost_at = time.monotonic()
     assert not watch.look()
+
+
+@pytest.mark.parametrize(("limit_s", "late_s"), [(40.0, 15.0), (150.0, 30.0), (3600.0, 60.0), (float("inf"), 60.0)])
+def test_how_long_a_trial_may_be_late_is_a_share_of_a_short_limit_of_time(limit_s, late_s):
+    """And what is out as the time ends is told with how long it has been so."""
+
+    class Setup:
+        steps_per_epoch, evaluate_every, resume = 50, 1.0, "exact"
+
+        class task:
+            class train:
+                seekable = True
+
+    class Executor:
+        def __init__(self):
+            self.given_up = {}
+
+        def stop_at(self, moment):
+            del moment
+
+        def held(self):
+            return {work.trial: 0}
+
+        def give_up(self, trial, failure):
+            self.given_up[trial] = failure
+
+    work = Slice(trial=Trial(lr=0.1, seed=2), step=7, checkpoint=None, until_step=50, ends=frozenset(), seconds=2.0)
+    executor = Executor()
+    pace = watching.Pace(setup=Setup, rehearsed_step_s=0.01, evaluation_s=0.1)
+    watch = watching.Watch(executor, pace, time.monotonic() + limit_s)
+    watch.given(work)
+    for out_s in (late_s + 1.0, late_s + 1.9):
+        watch._out[work.trial] = work, out_s
+        assert watch.look()
+    assert not executor.given_up
+    assert re.fullmatch(rf"from rate 0\.1, seed 2 for {duration(late_s + 2)}", watch.waited_for)
+    watch._out[work.trial] = work, late_s + 2.5
+    watch.look()
+    assert re.match(r"hung: step 7 .*, where about 2 s were expected", executor.given_up[work.trial].reason)
+    assert watch.waited_for == ""
+
+
+@pytest.mark.usefixtures("whole_search")
+def test_what_is_out_as_the_time_ends_is_told(tmp_path, tiny_task, monkeypatch):
+    monkeypatch.setattr(watching, "LEAST_HUNG_S", 60.0)
+    study = troubled(tiny_task, Stuck)
+    result = study.find(tmp_path / "run", budget="20s", lrs="1e-2..1e4", executor="processes", workers=2)
+    assert re.match(r"the time is spent; no step had come back from rate \S+, seed 0 for \d+ s", result.search.ended)
+    assert not [t for t in result.stored.trials if t.status == "failed"]
 
 
 def test_when_the_first_trials_all_fail_alike_the_search_stops(tmp_path, tiny_task):

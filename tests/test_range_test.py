@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 
 import matplotlib
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import etude
@@ -113,6 +116,45 @@ def test_code_that_raises_at_a_high_rate_is_told(tiny_task, tmp_path):
     with pytest.raises(TrainingError, match="while the rate rose: ValueError: that is too much"):
         study.range_test(tmp_path / "run", lrs=(1e-3, 1e6))
     assert not (tmp_path / "run").exists()
+
+
+class Brittle(torch.nn.Linear):
+    """Raises an error that cannot be sent from process to process, once its weights are large."""
+
+    class TooLarge(ValueError):
+        def __init__(self, most, weight):
+            super().__init__(f"{weight:.1f} is more than {most}")
+
+    def forward(self, x):
+        weight = float(self.weight.detach().abs().max())
+        if self.training and weight > 1:
+            raise self.TooLarge(1, weight)
+        return super().forward(x)
+
+
+def brittle(tiny_task):
+    task = dataclasses.replace(tiny_task, model=lambda: Brittle(4, 2))
+    return Study(task=task, epochs=50, recipe=etude.Recipe(optimizer="sgd", batch_size=16))
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_a_rate_at_which_code_raises_is_the_upper_end_of_a_searchs_bracket(tiny_task, tmp_path, executor):
+    result = brittle(tiny_task).find(tmp_path / "run", trials=4, executor=executor, workers=1)
+    test = result.range_test
+    assert test.bracket.explodes == test.lrs[len(test.losses[0]) - 1] < test.lrs[-1]
+    assert re.search(r"; the task's code raised: TooLarge: .* is more than 1", test.bracket.reason)
+    assert result.recommendation.lr is not None
+    assert result.complete
+    failed = [t for t in result.stored.trials if t.status == "failed"]
+    assert all("TooLarge" in t.failure for t in failed)
+
+
+def test_code_that_raises_at_once_leaves_no_bracket(tiny_task):
+    study = brittle(tiny_task)
+    setup = Setup(task=study.make_task(), recipe=study.recipe)
+    broken = dataclasses.replace(setup, task=dataclasses.replace(setup.task, loss=lambda o, t: 1 / 0))
+    with pytest.raises(TrainingError, match="raised at once: ZeroDivisionError: division by zero"):
+        bracket(broken, study, 1e-6, 1.0, (0,))
 
 
 def test_a_search_gets_a_bracket_for_a_small_part_of_its_budget():

@@ -9,27 +9,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from etude import ranging, store
 from etude.analysis.ranging import RangeTest
 from etude.carrying import Live, carry_all, interruptible
 from etude.engine import rehearsal
-from etude.errors import Interrupted, SpecError
+from etude.errors import Interrupted, SpecError, TrainingError
 from etude.events import Decided, Estimated, Event, Started
 from etude.execution import Executor, plan
 from etude.notation import duration, format_rate, rate_text
 from etude.preparation import Prepared, by_trial, check_weights, prepare, standings
 from etude.result import ANALYSIS_VERSION, Result
-from etude.runner import conclude, started, stopped
+from etude.runner import conclude, started, stopped, told_what_is_kept
 from etude.search import Decision, Request, Searcher, named
 from etude.search.usual import usual_range
-from etude.searched import Search, Searched, trial_of
+from etude.searched import IGNORED, Search, Searched, trial_of
 from etude.spec.budget import DEFAULT, FEWEST_TRIALS, Budget
 from etude.spec.rates import parse_range, parse_seeds
 from etude.spec.study import Study
@@ -98,9 +96,10 @@ def find(
     named.make(search.searcher, search.low, search.high)  # refuses a name that there is not
     study = study.replace(lrs=(search.low, search.high), seeds=search.seeds, expect={})
     trials = search.budget.trials
-    if executor != "inline" and plan.cores() > 1 and not dry_run:
-        plan.warm(device)
     with contextlib.ExitStack() as open_:
+        open_.enter_context(told_what_is_kept(directory))
+        if executor != "inline" and plan.cores() > 1 and not dry_run:
+            plan.warm(device)
         writer = Writer(directory) if dry_run else open_.enter_context(Writer(directory))
         worth = float("inf") if trials is None else trials * search.epochs
         prepared = prepare(study, directory, executor, workers, device, "study", worth)
@@ -111,15 +110,15 @@ def find(
         carrying = open_.enter_context(started(prepared, executor))
         table = _written(prepared, search, ())
         writer.begin(table, prepared.identity, prepared.environment(), prepared.seeds, search_began=began)
-        search = _bracketed(writer, prepared, search)
-        limits = _limits(search.budget, began_s, prepared.stored)
+        watch = Watch(carrying, pace, *_limits(search.budget, began_s, prepared.stored))
+        search = _bracketed(writer, prepared, search, watch)
         finding = _Finding(
             writer=writer, executor=carrying, prepared=prepared, study=study, search=search, pace=pace,
             searcher=named.make(
                 search.searcher, search.low, search.high, search.bracket, prepared.setup.steps_per_epoch,
                 carrying.slots if trials is None else 1,
             ),
-            watch=Watch(carrying, pace, *limits), on_event=on_event,
+            watch=watch, on_event=on_event,
         )  # fmt: skip
         resumed = prepared.stored is not None
         on_event(
@@ -147,10 +146,12 @@ def find(
     return Result.load(directory, made_by=study)
 
 
-def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
+def _bracketed(writer: Writer, prepared: Prepared, search: Search, watch: Watch) -> Search:
     """Have a range test say where to look first: a stored one, or in a range that nobody gave one that is made now.
 
-    Where it is not worth its cost, or tells nothing, the search is as it was.
+    It is made where trials are trained: a rate at which the task's code hangs can only be left with a process that can be
+    ended, and so every executor finds the same bracket. Where it is not worth its cost, fails, or tells nothing, the search is
+    as it was.
     """
     stored, usual = prepared.stored, search.range_source == "usual"
     if search.bracket is not None or search.searcher != "adaptive" or (stored is not None and stored.decisions):
@@ -161,10 +162,16 @@ def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
     if test is None and not usual:
         return search
     if test is None:
-        steps = prepared.setup.steps
-        worth = None if search.budget.trials is None else search.budget.trials * steps(search.epochs)
-        with _threads(prepared.plan.threads):
-            made = ranging.bracket(prepared.setup, prepared.study, search.low, search.high, search.seeds, worth)
+        whole = prepared.setup.steps(search.epochs)
+        worth = None if search.budget.trials is None else search.budget.trials * whole
+        try:
+            made = ranging.bracket(
+                prepared.setup, prepared.study, search.low, search.high, search.seeds, worth,
+                lambda train, count: watch.executor.aside(train, watch.patience_s(count * watch.pace.step_s)),
+            )  # fmt: skip
+        except TrainingError as error:
+            prepared.notices.append(f"No range test says where to look first: {error}.")
+            return search
         if isinstance(made, str):
             return search
         test = made
@@ -173,24 +180,13 @@ def _bracketed(writer: Writer, prepared: Prepared, search: Search) -> Search:
     low, high = max(search.low, low), min(search.high, high)
     if not low < high:
         return search
+    steps = f"{test.steps:,} step{'s' * (test.steps != 1)} ({test.share:.2g} of a trial)"
     prepared.notices.append(
-        f"A range test of {test.steps:,} steps ({test.share:.2g} of a trial): rates from {rate_text(low)} to {rate_text(high)} are "
-        "looked at first, to whole decades."
+        f"A range test of {steps}: rates from {rate_text(low)} to {rate_text(high)} are looked at first, to whole decades."
     )
     if not usual:  # the test was made by somebody for something else
         return dataclasses.replace(search, bracket=(low, high))
     return dataclasses.replace(search, range_source="range test", bracket=(low, high), bracket_steps=test.steps)
-
-
-@contextlib.contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    """Have torch compute in as many threads as trials do, so that every executor finds the same bracket."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _settled(
@@ -241,8 +237,9 @@ def _estimate(prepared: Prepared, search: Search, pace: Pace, prepared_s: float)
         needed = budget.of_trials(fewest, trial_s + (1.5 * prepared_s + STARTING_S) / fewest)
         whole_s = pace.epoch_s * search.epochs
         takes = f"{whole_s:.2g} s" if whole_s < 10 else duration(whole_s)
+        ready = f"getting ready took {duration(prepared_s)}, and " if budget.trials is None else ""
         raise SpecError(
-            f"budget: expected what buys {fewest:g} trials at least, got {budget}, which buys {trials:.2g}: a trial of "
+            f"budget: expected what buys {fewest:g} trials at least, got {budget}, which buys {trials:.2g}: {ready}a trial of "
             f"{search.epochs:g} epochs takes about {takes}; give {needed} or more, or fewer --epochs"
         )
     before = None if prepared.stored is None else Searched.of(prepared.stored)
@@ -309,12 +306,14 @@ def _decide_and_carry(finding: _Finding, interrupted: Any) -> bool:
         finding.writer, finding.executor, [Live.of(*one) for one in wanted], interrupted, finding.on_event, finding.watch,
         sound=any(trial.step for trial in searched.stored.trials),
     )  # fmt: skip
+    why = OUT_OF_TIME
     if not all_back:
+        why += f"; no step had come back {waited_for}" if (waited_for := finding.watch.waited_for) else ""
         finding.executor.close(kill=True)
     if interrupted.is_set():
         return False
     if finding.watch.left_s <= 0 or finding.searched.open_requests:
-        finding.writer.decide(OUT_OF_TIME, [])
+        finding.writer.decide(why, [])
         return False
     if alike := _alike(directory, searched.stored):
         finding.writer.decide(alike, [])
@@ -329,7 +328,7 @@ def _decide(finding: _Finding, searched: Searched) -> Decision:
     steps, steps_per_epoch = finding.prepared.setup.steps, searched.steps_per_epoch
     decision = finding.searcher.ask(finding.study, standings(finding.study, stored, steps_per_epoch), left)
     fitting: list[Request] = []
-    left_out = False
+    left_out = 0
     for request in decision.requests:
         one = known.get(request.trial)
         step, until_step = one.step if one is not None else 0, steps(request.epochs)
@@ -341,10 +340,15 @@ def _decide(finding: _Finding, searched: Searched) -> Decision:
             left -= 0.0 if timed else cost
             fitting.append(request)
         else:
-            left_out = True
+            left_out += 1
     check_weights(fitting, known, finding.study.keep)
+    if not fitting and not known and finding.watch.left_s <= 0:
+        return Decision(why=f"{OUT_OF_TIME}, all of it on getting ready")
     if fitting or not decision.requests:
-        return dataclasses.replace(decision, requests=tuple(fitting))
+        carried = (
+            f" (the budget carries {len(fitting)} of {len(fitting) + left_out} trials)" if fitting and left_out else ""
+        )
+        return dataclasses.replace(decision, requests=tuple(fitting), why=decision.why + carried)
     return Decision(
         why=f"the budget is spent ({finding.search.budget})" if left_out else "what is left to ask for has failed"
     )
@@ -385,8 +389,8 @@ def _alike(directory: Path, stored: Stored) -> str:
             continue
         if all(of[name][:shortest] == other[name][:shortest] for name in ("loss", "update_ratio")):
             return (
-                f"rates {format_rate(lr)} and {format_rate(trial.lr)} trained alike, bit for bit, so the optimizer ignores its "
-                "rate; any rate gives this result"
+                f"rates {format_rate(lr)} and {format_rate(trial.lr)} trained alike, bit for bit, {IGNORED}; any rate gives "
+                "this result"
             )
         return ""
     return ""

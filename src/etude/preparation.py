@@ -187,7 +187,13 @@ def prepare(
         assert seen is not None
         epoch_s = setup.steps_per_epoch * seen.step_s + seen.evaluation_s / setup.evaluate_every
         prepared.plan = plan.choose(
-            executor, workers, device, n_trials=GRID_TRIALS, seconds=epochs * epoch_s, timed=math.isinf(epochs)
+            executor,
+            workers,
+            device,
+            n_trials=GRID_TRIALS,
+            seconds=epochs * epoch_s,
+            timed=math.isinf(epochs),
+            searching=True,
         )
     prepared.notices = [*about_data, *about_reading, *_notices(prepared)]
     return prepared
@@ -315,7 +321,9 @@ def _notices(prepared: Prepared) -> list[str]:
                 "from here on curves are equal within noise, not bit for bit."
             )
     if prepared.study.recipe.depends_on_horizon and prepared.stored is not None:
-        others = {t.horizon for t in prepared.stored.trials if t.horizon != prepared.study.epochs}
+        searched = Searched.of(prepared.stored)
+        rungs = searched.asked if searched is not None and searched.search.epochs == prepared.study.epochs else set()
+        others = [t for t in prepared.stored.trials if t.horizon != prepared.study.epochs and t.trial not in rungs]
         if others and prepared.rehearsal is not None:
             notices.append(
                 f"The {prepared.study.recipe.horizon_reason} depends on the horizon: {prepared.study.epochs:g} epochs "

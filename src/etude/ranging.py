@@ -5,6 +5,8 @@ It is no trial and enters no table; a search uses nothing but its bracket.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from etude import store
 from etude.analysis import ranging as reading
 from etude.analysis.ranging import RangeTest
-from etude.errors import EtudeError, SpecError, TrainingError
+from etude.errors import SpecError, TrainingError
 from etude.notation import format_rate
 from etude.result import Result
 from etude.spec.rates import parse_range, parse_seeds
@@ -22,7 +24,10 @@ from etude.spec.study import Study
 from etude.spec.value import number
 
 if TYPE_CHECKING:
+    from etude.engine.ranging import Ramp
     from etude.engine.session import Setup
+
+    Ramps = Callable[[Setup], tuple[dict[int, Ramp], str]]
 
 RANGE = (1e-7, 10.0)  # as torch-lr-finder's page has it, and fastai
 SEEDS = 3
@@ -72,12 +77,17 @@ def range_test(
 
 
 def bracket(
-    setup: Setup, study: Study, low: float, high: float, seeds: Sequence[int], budget_steps: float | None = None
-) -> RangeTest | str:
+    setup: Setup, study: Study, low: float, high: float, seeds: Sequence[int], budget_steps: float | None = None,
+    carry: Callable[[Ramps, int], tuple[dict[int, Ramp], str]] | None = None,
+) -> RangeTest | str:  # fmt: skip
     """Make a range test for a search, or return the reason why it is not worth its cost; nothing is stored.
 
     It costs at most a quarter of one trial to the horizon, or 3 % of ``budget_steps`` where that is more: as many of the
-    ``seeds``, up to three, as that buys with 4 steps a decade, and up to 10 steps a decade.
+    ``seeds``, up to three, as that buys with 4 steps a decade, and up to 10 steps a decade. ``carry`` is given what is to be
+    trained and the number of steps, to have it done elsewhere.
+
+    A rate at which the task's code raises is one at which all is lost, as the trials there will be. Raises `TrainingError`
+    where it raises before anything can be told, and what ``carry`` raises.
     """
     from etude.engine import ranging
 
@@ -91,7 +101,16 @@ def bracket(
     if count == 0:
         return f"a range test takes {fewest} steps or more, and {most} is what it may cost here"
     steps = min(most // count, max(fewest, math.ceil(FINE * decades) + 1))
-    return _carried(setup, low, high, steps, tuple(seeds[:count]), horizon_step)
+    train = functools.partial(_ramps, low=low, high=high, steps=steps, seeds=tuple(seeds[:count]))
+    began = time.perf_counter()
+    ramps, raised = train(setup) if carry is None else carry(train, count * steps)
+    if raised and min(len(ramp.loss) for ramp in ramps.values()) <= ranging.BEGAN:
+        raise TrainingError(f"the task's code raised at once: {raised}")
+    test = _read(ramps, low, high, steps, horizon_step, began)
+    if raised:
+        reason = f"{test.bracket.reason}; the task's code raised: {raised}"
+        test = dataclasses.replace(test, bracket=dataclasses.replace(test.bracket, reason=reason))
+    return test
 
 
 def _written(study: Study, setup: Setup) -> dict[str, Any]:
@@ -101,19 +120,40 @@ def _written(study: Study, setup: Setup) -> dict[str, Any]:
 
 def _carried(
     setup: Setup, low: float, high: float, steps: int, seeds: Sequence[int], horizon_step: int,
-    checkpoints: Mapping[int, bytes] | None = None, from_lr: float | None = None,
+    checkpoints: Mapping[int, bytes], from_lr: float | None,
 ) -> RangeTest:  # fmt: skip
     from etude.engine import ranging
     from etude.execution.carrier import failure_of
 
     began = time.perf_counter()
-    try:
-        ramps = {seed: ranging.ramp(setup, seed, low, high, steps, (checkpoints or {}).get(seed)) for seed in seeds}
-    except EtudeError:
-        raise
-    except Exception as error:
-        failure = failure_of(error, setup.task.made_at)
-        raise TrainingError(f"range test: the task's code raised while the rate rose: {failure.reason}") from error
+    ramps = {}
+    for seed in seeds:
+        ramps[seed] = ranging.ramp(setup, seed, low, high, steps, checkpoints.get(seed))
+        if (error := ramps[seed].raised) is not None:
+            failure = failure_of(error, setup.task.made_at)
+            raise TrainingError(f"range test: the task's code raised while the rate rose: {failure.reason}") from error
+    return _read(ramps, low, high, steps, horizon_step, began, from_lr)
+
+
+def _ramps(setup: Setup, low: float, high: float, steps: int, seeds: Sequence[int]) -> tuple[dict[int, Ramp], str]:
+    """Train a ramp a seed, and say what the task's code raised first, if it did.
+
+    In words, because a worker process may do it, and not every exception can be sent from there.
+    """
+    from etude.engine import ranging
+    from etude.execution.carrier import failure_of
+
+    ramps = {seed: ranging.ramp(setup, seed, low, high, steps) for seed in seeds}
+    raised = [failure_of(ramp.raised, setup.task.made_at).reason for ramp in ramps.values() if ramp.raised is not None]
+    return {seed: dataclasses.replace(ramp, raised=None) for seed, ramp in ramps.items()}, raised[0] if raised else ""
+
+
+def _read(
+    ramps: Mapping[int, Ramp], low: float, high: float, steps: int, horizon_step: int, began: float,
+    from_lr: float | None = None,
+) -> RangeTest:  # fmt: skip
+    from etude.engine import ranging
+
     return reading.read(
         ranging.rates(low, high, steps),
         {seed: ramp.loss for seed, ramp in ramps.items()},

@@ -343,6 +343,8 @@ class Result:
         next_run = made["next_run"]
         if self.search is not None and self.search.ended is None:
             next_run = {"why": commands.GO_ON, "lrs": (), "seeds": None}
+        elif self.search is not None and self.search.ignores_rate:
+            next_run = None
         interval, bracket = made["optimum_interval"], made["bracket"]
         return Recommended(
             lr=made["lr"],

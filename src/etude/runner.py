@@ -54,9 +54,9 @@ def run(
     """
     directory = study.place(directory)
     plan.check(executor, workers)
-    if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
-        plan.warm(device)
-    with Writer(directory) as writer, contextlib.ExitStack() as open_:
+    with told_what_is_kept(directory), Writer(directory) as writer, contextlib.ExitStack() as open_:
+        if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
+            plan.warm(device)
         prepared = prepare(study, directory, executor, workers, device, carry)
         # Before anything is stored, so that a task which cannot be taken to a worker process leaves nothing behind.
         carrying = open_.enter_context(started(prepared, executor)) if prepared.requests else None
@@ -97,6 +97,19 @@ def estimate(
         plan=prepared.plan,
         complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
     )
+
+
+@contextlib.contextmanager
+def told_what_is_kept(directory: Path) -> Iterator[None]:
+    """Have Ctrl-C before training has begun, or after it, say what is kept, where the directory has something."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not store.exists(directory):
+            raise
+        raise Interrupted(
+            f"stopped; what was trained is stored in {directory}. To go on, give the same command again"
+        ) from None
 
 
 @contextlib.contextmanager

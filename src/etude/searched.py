@@ -10,6 +10,10 @@ from etude.spec.budget import GRID_TRIALS, Budget
 from etude.spec.trial import Trial
 from etude.store import UNFINISHED, Stored, StoredTrial
 
+IGNORED = (
+    "so the optimizer ignores its rate"  # in why a search ended; what is judged of its rates leads no further then
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -109,11 +113,19 @@ class Searched:
             if (trial := known[trial_of(request)]).status in UNFINISHED and trial.step < request["until_step"]
         )
 
+    @property
+    def asked(self) -> set[Trial]:
+        """All trials that it has asked for, to whatever epoch."""
+        return {trial_of(request) for of in self.stored.decisions for request in of.requests}
+
+    @property
+    def ignores_rate(self) -> bool:
+        """Whether it ended because the optimizer ignores its rate, so that there is none to look for."""
+        return self.ended is not None and IGNORED in self.ended
+
     def may_rest(self, trial: StoredTrial) -> bool:
         """Whether an unfinished trial is one that the search chose not to carry on, not one that somebody waits for."""
-        if trial.epochs > self.search.epochs:
-            return False
-        return any(trial.trial == trial_of(request) for of in self.stored.decisions for request in of.requests)
+        return trial.epochs <= self.search.epochs and trial.trial in self.asked
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able values, for `etude.Result.to_dict`."""

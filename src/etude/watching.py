@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from etude.engine.session import Setup
 from etude.execution import Executor, memory
 from etude.execution.carrier import Failure, Outcome, Slice
-from etude.notation import duration
+from etude.notation import duration, rate_text
 from etude.spec.trial import Trial
 
 TICK_S = 0.5  # how often it looks
-# A trial hangs when a slice of it is out for so much longer than it should be, and for so long at least.
-HUNG_TIMES, HUNG_S = 20.0, 60.0
+# A trial hangs when a slice of it is late by so many times what its last step and its evaluation take, and by so many seconds:
+# of a limit of time by a share, so that something else can still be trained, but by more than a busy machine is slow.
+HUNG_TIMES, HUNG_S, HUNG_SHARE, LEAST_HUNG_S = 20.0, 60.0, 0.2, 15.0
+ASIDE_SHARE = 0.25  # of the time that is left: so much may be spent on what is done beside the trials
 # So much of what processes hold and could still take stays free; and only a trial that holds as much is to blame.
 SPARE_SHARE, BLAMED_BYTES = 0.05, 256 * memory.MIB
 
@@ -68,13 +70,13 @@ class Pace:
             steps = until_step - work_step
         return min(steps, until_step - work_step) * self.step_s
 
-    def longest_s(self, work: Slice) -> float:
-        """Return the seconds after which a slice should be back: the time it was given, and the way to where it is cut."""
+    def last_s(self, work: Slice) -> float:
+        """Return the seconds that a slice takes beyond those it was given: an evaluation, and the way to where it is cut."""
         per_epoch, left = self.setup.steps_per_epoch, work.until_step - work.step
         steps = {"exact": 1, "by epoch": per_epoch, "from the start": left}[self.setup.resume]
         if self.setup.resume == "exact" and not self.setup.task.train.seekable:
             steps = per_epoch
-        return work.seconds + self.evaluation_s + min(steps, left) * self.step_s
+        return self.evaluation_s + min(steps, left) * self.step_s
 
 
 @dataclass
@@ -91,18 +93,32 @@ class Watch:
     memory_bytes: int | None = None
     _out: dict[Trial, tuple[Slice, float]] = field(default_factory=dict)  # what is under way, and the seconds since
     _looked: float = field(default_factory=time.monotonic)
+    _hung_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.executor.stop_at(self.deadline)
+        self._hung_s = min(HUNG_S, max(LEAST_HUNG_S, HUNG_SHARE * self.left_s))
 
     @property
     def left_s(self) -> float:
         """Seconds until training ends."""
         return self.deadline - time.monotonic()
 
+    @property
+    def waited_for(self) -> str:
+        """Say which trials are out and for how long no step of theirs has come back; nothing where none is."""
+        return ", ".join(
+            f"from rate {rate_text(trial.lr)}, seed {trial.seed} for {duration(out_s)}"
+            for trial, (_, out_s) in self._out.items()
+        )
+
     def may_begin(self, step: int, until_step: int) -> bool:
         """Whether there is time for a slice that comes to something."""
         return self.left_s > self.pace.first_s(step, until_step)
+
+    def patience_s(self, expected_s: float) -> float:
+        """Return the seconds after which what is done beside the trials, and should take ``expected_s``, is given up."""
+        return min(max(self._hung_s, HUNG_TIMES * expected_s), max(0.0, ASIDE_SHARE * self.left_s))
 
     def given(self, work: Slice) -> None:
         """Note that a slice is out."""
@@ -125,11 +141,11 @@ class Watch:
             work, out_s = self._out[trial]
             self._out[trial] = work, out_s + passed
         for trial, (work, out_s) in list(self._out.items()):
-            expected_s = self.pace.longest_s(work)
-            if out_s > max(HUNG_S, HUNG_TIMES * expected_s):
+            last_s = self.pace.last_s(work)
+            if out_s - work.seconds > max(self._hung_s, HUNG_TIMES * last_s):
                 reason = (
                     f"hung: step {work.step:,} and those after it were not done after {duration(out_s)}, where about "
-                    f"{duration(expected_s)} were expected; its process was ended"
+                    f"{duration(work.seconds + last_s)} were expected; its process was ended"
                 )
                 self._give_up(trial, Failure(reason=reason, traceback="", kind="hung"))
         self._look_at_memory(held)

@@ -1,6 +1,7 @@
 """Executors against the reference loop, with real processes that are really killed."""
 
 import os
+import re
 import signal
 import textwrap
 import threading
@@ -15,6 +16,7 @@ import torch
 import etude
 import programs
 from etude.engine.session import Session, Setup
+from etude.errors import TrainingError
 from etude.execution import plan, sharing
 from etude.execution.carrier import Slice
 from etude.execution.inline import Inline
@@ -110,6 +112,53 @@ def test_a_killed_worker_is_replaced_and_its_slice_repeated(setup):
     np.testing.assert_array_equal(outcome.history.loss, whole.loss[21:])
 
 
+def _steps_of(setup):
+    return setup.steps_per_epoch
+
+
+def _at_length(setup):
+    del setup
+    time.sleep(1000)
+
+
+def _and_dies(setup):
+    del setup
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_done_aside_has_the_setup_and_its_process_is_ended_when_it_is_late(setup):
+    executor = Processes(setup, workers=1, threads=1)
+    try:
+        assert executor.aside(_steps_of, 60.0) == setup.steps_per_epoch
+        (first,) = workers_of(executor)
+        with pytest.raises(TrainingError, match="it was not done after 1 s, and its process was ended"):
+            executor.aside(_at_length, 1.0)
+        assert not psutil.pid_exists(first)
+        with pytest.raises(TrainingError, match="its worker process died"):
+            executor.aside(_and_dies, 60.0)
+        executor.submit(piece(until=5))  # the executor is as good as new
+        assert executor.wait()[0].history.last_step == 5
+    finally:
+        executor.close(kill=True)
+
+
+def test_ctrl_c_while_a_worker_is_being_started_leaves_none_behind(setup, monkeypatch):
+    """It is noted first, so that it can be ended; else it would find its parent's semaphores gone, and write where it was."""
+    start, started = Processes._start, []
+
+    def interrupted(executor):
+        signal.raise_signal(signal.SIGINT)
+        worker = start(executor)
+        started.extend(worker.pool._processes)
+        return worker
+
+    monkeypatch.setattr(Processes, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Processes(setup, workers=2, threads=1)
+    assert len(started) == 1
+    assert not psutil.pid_exists(started[0])
+
+
 def test_three_deaths_in_one_slice_make_it_fail(setup):
     executor = Processes(setup, workers=1, threads=1)
     try:
@@ -163,7 +212,7 @@ def test_what_the_trials_code_raises_is_a_failure_with_its_line_and_traceback(se
         finally:
             executor.close()
         assert outcome.failure.reason.startswith("ValueError: no such thing; on a batch (")
-        assert ", line 1" in outcome.failure.reason
+        assert re.search(r"test_executors.py, line \d+\)$", outcome.failure.reason)
         assert "Traceback" in outcome.failure.traceback
 
 
@@ -256,6 +305,9 @@ def test_plans_say_why():
     if plan.cores() > 1:
         chosen = plan.choose("auto", None, "cpu", n_trials=9, seconds=100)
         assert (chosen.executor, chosen.workers) == ("processes", min(plan.cores(), 9))
+        assert chosen.reason == f"9 trials to train on {plan.cores()} cores"
+        searching = plan.choose("auto", None, "cpu", n_trials=39, seconds=100, searching=True)
+        assert searching.reason == f"trials side by side on {plan.cores()} cores", "nobody knows how many"
     with pytest.raises(etude.errors.SpecError, match="did you mean 'processes'"):
         plan.check("process", None)
     with pytest.raises(etude.errors.SpecError, match="workers: expected at least 1, got 0"):

@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from invented import STEPS, Game, World, play, study
 
+from etude.notation import rate_text
 from etude.search import Standing
 from etude.search.adaptive import GAP, SPENT, Adaptive
 from etude.search.seen import FIRST, Seen
@@ -148,13 +149,14 @@ def test_where_the_best_is_at_the_end_of_those_tried_it_goes_on_beyond(x, beyond
         game.carry(STUDY.trial(lr, 0, 16.0), 16.0, STUDY, world)
     decision = WIDE.ask(STUDY, game.results, 16.0)  # enough for one more
     assert [math.log10(one.trial.lr) for one in decision.requests] == pytest.approx([beyond])
-    assert decision.why == f"the best rate so far, {'3.16e-2' if x > -1 else '3.16e-3'}, is at the end of those tried"
+    best = "3.16e-2" if x > -1 else "3.16e-3"
+    assert decision.why == f"the best rate so far, {best}, is at the end of those trained to the horizon"
 
 
 def test_a_rate_that_was_begun_near_there_is_carried_on():
     """The second rung has 1e-4; the third leaves it, until 3.16e-4 is the best and the lowest."""
     game = play(WIDE, STUDY, World(x=-3.3), 6.0)
-    at = game.whys.index("the best rate so far, 3.16e-4, is at the end of those tried")
+    at = game.whys.index("the best rate so far, 3.16e-4, is at the end of those trained to the horizon")
     assert [one.trial.lr for one in game.decisions[at].requests] == [1e-4]
     assert -4.0 in np.round(game.asked(4.0), 3)
 
@@ -170,7 +172,7 @@ def test_beyond_the_best_rate_something_is_tried_and_the_gaps_beside_it_are_halv
 
 def test_seeds_are_added_to_the_pick_and_its_rival_until_it_is_settled():
     game = play(WIDE, STUDY, WORLD, None)
-    assert re.fullmatch(r"\S+ is within the margin of the best rate with a chance of (9[5-9]|100)%", game.whys[-1])
+    assert re.fullmatch(r"\S+ is within the margin of the best rate with a chance of (9[5-9]|100) %", game.whys[-1])
     asked = [one for of in game.decisions for one in of.requests if one.trial.seed > 0]
     assert {one.why for one in asked} == {"another seed"}
     assert len({one.trial.lr for one in asked}) >= 2
@@ -235,9 +237,41 @@ def test_more_budget_goes_on_where_the_search_stopped():
     )
 
 
+def test_a_decision_promises_no_more_than_it_carries():
+    """Of two trials one where the budget has no more, and another seed for the rate alone that lacks it."""
+    game = Game()
+    for _ in range(2):
+        for one in WIDE.ask(STUDY, game.results, 160.0).requests:
+            game.carry(one.trial, one.epochs, STUDY, WORLD)
+    whole, half = (WIDE.ask(STUDY, game.results, left) for left in (160.0, 16.0))
+    assert half.requests == whole.requests[:1]
+    assert half.why == f"{whole.why} (the budget carries 1 of {len(whole.requests)} trials)"
+    played = play(WIDE, STUDY, dataclasses.replace(WORLD, sd=0.1), None)
+    said = [of for of in played.decisions if of.why.startswith("another seed at ")]
+    assert said
+    for decision in said:
+        rates = decision.why.removeprefix("another seed at ").partition(", ")[0].split(" and ")
+        assert rates == [rate_text(one.trial.lr) for one in decision.requests]
+
+
 def test_of_a_budget_of_time_one_trial_has_no_more_than_its_part():
     """Four workers have 3.9 trials' worth of time left: none can be carried to the horizon."""
     searcher = dataclasses.replace(WIDE, workers=4)
     game = play(searcher, STUDY, WORLD, 3.9)
     assert not game.results
     assert play(searcher, STUDY, WORLD, 5.0).asked(16.0)
+
+
+def test_workers_carry_trials_to_the_horizon_side_by_side():
+    """Two workers with 1.34 trials' worth of time each carry two trials; a third would make their sum too much."""
+    game = Game()
+    for _ in range(2):  # looks, to a quarter of the horizon
+        for one in WIDE.ask(STUDY, game.results, 160.0).requests:
+            game.carry(one.trial, one.epochs, STUDY, WORLD)
+    alone = WIDE.ask(STUDY, game.results, 3 * 16.0).requests
+    assert [one.epochs for one in alone] == [16.0, 16.0]
+    two = dataclasses.replace(WIDE, workers=2)
+    assert two.ask(STUDY, game.results, 2 * 1.34 * 16.0).requests == alone
+    assert two.ask(STUDY, game.results, 2 * 0.9 * 16.0).requests == alone, "of which a quarter is done"
+    assert two.ask(STUDY, game.results, 1.4 * 16.0).requests == ()
+    assert dataclasses.replace(WIDE, workers=4).ask(STUDY, game.results, 4 * 0.7 * 16.0).requests == ()

@@ -95,6 +95,7 @@ class RateEvidence:
 Templates = tuple[tuple[Callable[[RateEvidence], bool], str], ...]
 
 TABLE: Templates = (
+    (lambda e: e.n_failed > 0 and e.n_scored == 0 and (e.failure or "").startswith("hung"), "It {failure}{of_failed}."),
     (lambda e: e.n_failed > 0 and e.n_scored == 0, "Its code raised{of_failed}: {failure}"),
     (lambda e: e.verdict == "diverged" and e.n_diverged > 0, "The loss stopped being finite{at_step}{of_diverged}."),
     (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean_all}{after}."),

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from etude.engine.session import Session, Setup
+from etude.errors import EtudeError
 from etude.spec.trial import Trial
 
 Floats = NDArray[np.float64]
@@ -29,10 +30,11 @@ UNRAMPED = {"prodigy": "it finds its own rate", "rprop": "its rate is that of th
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
     """The losses (N,) of a ramp that began after ``from_step``, in float64; shorter where it ended early, then the last may
-    not be finite."""
+    not be finite. It is NaN where the task's code ``raised``."""
 
     loss: Floats
     from_step: int
+    raised: Exception | None = None
 
 
 def rates(low: float, high: float, steps: int) -> Floats:
@@ -50,10 +52,11 @@ def ramp(setup: Setup, seed: int, low: float, high: float, steps: int, checkpoin
     """Train up to ``steps`` steps from the start or from a checkpoint, on the batches that the seed's trials see there.
 
     The recipe's schedule, warmup and averaging are left out; clipping, accumulation and precision stay. Ends early when the
-    loss is not finite, or has exploded.
+    loss is not finite, or has exploded, or the task's code raises: that a rate is too high for it is what a ramp is to find.
     """
     ratio = high / low
     began = 0
+    raised: Exception | None = None
 
     def rise(t: int) -> float:
         return float(ratio ** ((t - began) / max(1, steps - 1)))
@@ -66,22 +69,29 @@ def ramp(setup: Setup, seed: int, low: float, high: float, steps: int, checkpoin
     threads = torch.get_num_threads()
     if setup.device == "cpu":
         torch.set_num_threads(1)  # as trials are trained
+    ended = _Exploded()
     try:
         session = Session.open(setup, Trial(lr=low, seed=seed), checkpoint)
         began = session.step
-        loss = session.losses(steps, _Exploded())
+        loss = session.losses(steps, ended)
+    except EtudeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a task's code may raise anything
+        raised, loss = error, [*ended.losses, math.nan]
     finally:
         torch.set_num_threads(threads)
-    return Ramp(loss=np.array(loss), from_step=began)
+    return Ramp(loss=np.array(loss), from_step=began, raised=raised)
 
 
 class _Exploded:
-    """Whether the running mean of the losses is far above what they began with."""
+    """Whether the running mean of the losses is far above what they began with; it keeps the losses that it was told."""
 
     def __init__(self) -> None:
         self.mean = self.weight = 0.0
+        self.losses: list[float] = []
 
     def __call__(self, losses: list[float]) -> bool:
+        self.losses = list(losses)
         if not losses:
             return False
         self.mean = FORGET * self.mean + (1 - FORGET) * losses[-1]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from etude.engine.session import Setup
     from etude.execution.carrier import Failure, Outcome, Slice
     from etude.spec.trial import Trial
 
+T = TypeVar("T")
 EXECUTORS = ("auto", "inline", "processes")
 
 
@@ -16,6 +19,13 @@ class Executor(Protocol):
     """Carries slices of trials; at most `slots` at a time."""
 
     slots: int
+
+    def aside(self, work: Callable[[Setup], T], seconds: float) -> T:
+        """Return what ``work`` makes of the setup, while no slice is under way.
+
+        Raises `TrainingError` where it takes longer than ``seconds``, or its process dies. `inline` waits for as long as it
+        takes.
+        """
 
     def submit(self, work: Slice) -> None:
         """Take a slice; there must be a free slot."""

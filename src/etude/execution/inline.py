@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 
 from etude.engine.session import Setup
+from etude.execution import T
 from etude.execution.carrier import Carrier, Failure, Outcome, Slice
 from etude.spec.trial import Trial
 
@@ -23,6 +25,10 @@ class Inline:
         self._stop_at = math.inf
         self._carrier = Carrier(setup, lambda: time.monotonic() >= self._stop_at)
         self._work: Slice | None = None
+
+    def aside(self, work: Callable[[Setup], T], seconds: float) -> T:  # noqa: ARG002 - nobody else is there to end it
+        """Have ``work`` done here."""
+        return work(self._carrier.setup)
 
     def submit(self, work: Slice) -> None:
         """Take the one slice; it is carried out in `wait`."""

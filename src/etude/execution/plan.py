@@ -71,11 +71,13 @@ def check(executor: str, workers: int | None) -> None:
 
 
 def choose(
-    executor: str, workers: int | None, device: str, *, n_trials: int, seconds: float, timed: bool = False
-) -> Plan:
+    executor: str, workers: int | None, device: str, *, n_trials: int, seconds: float, timed: bool = False,
+    searching: bool = False,
+) -> Plan:  # fmt: skip
     """Choose for ``n_trials`` unfinished trials that would take about ``seconds`` in one process.
 
-    ``timed`` is said where time is limited: a process can then be ended.
+    ``timed`` is said where time is limited: a process can then be ended. A search does not know how many trials there will be;
+    ``n_trials`` is then how many there may be.
     """
     available = cores()
     if device != "cpu":
@@ -92,6 +94,8 @@ def choose(
         chosen, reason = "inline", "there is one core"
     elif seconds < QUICK_S:
         chosen, reason = "inline", f"about {seconds:.0f} s of work, less than it takes to start processes"
+    elif searching:
+        chosen, reason = "processes", f"trials side by side on {available} cores"
     else:
         chosen, reason = "processes", f"{n_trials} trials to train on {available} cores"
     if chosen == "inline":

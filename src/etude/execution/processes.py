@@ -11,10 +11,13 @@ import dataclasses
 import math
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import signal
 import sys
+import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,9 +26,10 @@ import torch
 import torch.multiprocessing  # registers how tensors in shared memory are handed over
 
 from etude.engine.session import Setup
-from etude.errors import SpecError
-from etude.execution import memory, sharing
+from etude.errors import SpecError, TrainingError
+from etude.execution import T, memory, sharing
 from etude.execution.carrier import Failure, Outcome, Slice
+from etude.notation import duration
 from etude.spec.trial import Trial
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
@@ -57,11 +61,28 @@ class Processes:
         self._workers: list[_Worker] = []
         try:
             for _ in range(workers):
-                self._workers.append(self._start())
+                with _interrupt_held_back():  # a worker that is asked for and not noted could not be ended
+                    self._workers.append(self._start())
             self._check_received(self._workers[0])
         except BaseException:
             self.close(kill=True)
             raise
+
+    def aside(self, work: Callable[[Setup], T], seconds: float) -> T:
+        """Have ``work`` done by the first worker; one that is late is killed, as with a slice, and replaced."""
+        from etude.execution import worker
+
+        one = self._workers[0]
+        future = one.pool.submit(worker.aside, work)
+        if not wait([future], timeout=None if math.isinf(seconds) else seconds).done:
+            _kill(one.pool)
+            self._replace(one)
+            raise TrainingError(f"it was not done after {duration(seconds)}, and its process was ended")
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._replace(one)
+            raise TrainingError("its worker process died") from None
 
     def submit(self, work: Slice) -> None:
         """Give the slice to a free worker, to the one that has the trial live if it is free."""
@@ -213,11 +234,42 @@ def _main_left_alone() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Have Ctrl-C wait until the end of the block; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came.is_set():
+        signal.raise_signal(signal.SIGINT)
+
+
 def warm() -> None:
-    """Let the forkserver start importing torch now, while this process prepares the data. It ends with this process."""
+    """Let the forkserver start importing torch now, while this process prepares the data. It ends with this process.
+
+    It begins with SIGINT held back: a terminal sends Ctrl-C to it, too, and until its imports are done it would write where it
+    was. This process gets what came in between when it no longer holds it back.
+    """
     if METHOD == "forkserver":
         multiprocessing.set_forkserver_preload(["etude.execution.worker"])
-        multiprocessing.forkserver.ensure_running()
+        multiprocessing.resource_tracker.ensure_running()  # it is started first, and lets SIGINT through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:

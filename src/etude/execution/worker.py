@@ -12,12 +12,14 @@ import platform
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import torch
 import torch._dynamo  # making the first optimizer imports it, which takes seconds: once here, before the fork
 from torch import Tensor
 
-from etude.execution import sharing
+from etude.engine.session import Setup
+from etude.execution import T, sharing
 from etude.execution.carrier import Carrier, Outcome, Slice
 
 _carrier: Carrier | None = None
@@ -44,6 +46,12 @@ def carry(work: Slice) -> Outcome:
     """Carry a slice out with the setup that was received."""
     assert _carrier is not None
     return _carrier.carry(work)
+
+
+def aside(work: Callable[[Setup], T]) -> T:
+    """Have something else done with the setup that was received."""
+    assert _carrier is not None
+    return work(_carrier.setup)
 
 
 def _leave_with_parent() -> None:

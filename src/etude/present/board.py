@@ -201,9 +201,8 @@ def estimate_lines(event: Estimated) -> list[str]:
         seeds = f"seeds {search.seeds[0]} to {search.seeds[-1]}"
     elif len(search.seeds) == 1:
         seeds = f"seed {search.seeds[0]}"
-    source = {"usual": ", as is usual for the optimizer", "range test": ", by a range test"}.get(
-        search.range_source, ""
-    )
+    # Of the usual range a range test says where to look first, which is a notice as the test is made.
+    source = "" if search.range_source == "given" else ", as is usual for the optimizer"
     lines = [
         f"Rates from {format_rate(search.low)} to {format_rate(search.high)}{source}; {seeds}; to {search.epochs:g} epochs.",
         f"A step takes about {_short(event.step_s)}, an epoch {_short(event.epoch_s)}, a trial "

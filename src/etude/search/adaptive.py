@@ -47,8 +47,9 @@ class Want:
 class Adaptive:
     """Searches from ``low`` to ``high``; ``bracket``, from a range test, is where it looks first.
 
-    ``steps_per_epoch`` relates a schedule to epochs, and rungs to whole steps. ``workers`` trials share a budget of time, so
-    that one of them gets no more than its part; a budget of steps one trial may have alone.
+    ``steps_per_epoch`` relates a schedule to epochs, and rungs to whole steps. ``workers`` trials share a budget of time: a
+    batch fits if its sum does, as trials take turns, and if its longest is within one worker's part, as no trial is trained by
+    two. A budget of steps one trial may have alone.
     """
 
     low: float
@@ -64,9 +65,11 @@ class Adaptive:
         # What is left over is for the trials that are then to go on to the horizon.
         for phase, spare in ((self._first, 1), (self._second, 2), (self._third, 0)):
             wanted, why = phase(seen)
-            requests, short = self._affordable(wanted, seen, left, spare * study.epochs)
+            # That many trials to the horizon need as much; and one of them, a worker's whole part.
+            spare_epochs = max(spare, self.workers) * study.epochs if spare else 0.0
+            requests, short = self._affordable(wanted, seen, left, spare_epochs)
             if requests:
-                return Decision(requests=requests, why=why)
+                return Decision(requests=requests, why=_carried(why, len(requests), short))
         made = seen.answer()
         pick = None if made is None else made.pick()
         if made is None or pick is None:
@@ -79,20 +82,26 @@ class Adaptive:
 
     def _affordable(
         self, wanted: Iterable[Want], seen: Seen, left: float, spare: float = 0.0
-    ) -> tuple[tuple[Request, ...], bool]:
-        """Return requests for the first of the wanted that fit into what is left (epochs), and whether some did not."""
+    ) -> tuple[tuple[Request, ...], int]:
+        """Return requests for the first of the wanted that fit into what is left (epochs), and how many others there are."""
         requests: dict[Trial, Request] = {}
+        beyond: set[Trial] = set()
+        part = left / self.workers
         for want in wanted:
             lr = seen.lrs.get(want.x, min(max(rounded(10**want.x), self.low), self.high))
             trial = seen.study.trial(lr, want.seed, want.share * seen.study.epochs)
             if trial in requests or seen.is_done(trial, want.share):
                 continue
+            if beyond:  # those before it come first
+                beyond.add(trial)
+                continue
             cost = seen.until(want.share) - (seen.results[trial].epochs if trial in seen.results else 0.0)
             left -= cost
-            if left < spare * self.workers or left + cost < cost * self.workers:
-                return tuple(requests.values()), True
+            if left < spare or cost > part:
+                beyond.add(trial)
+                continue
             requests[trial] = Request(trial=trial, epochs=want.share * seen.study.epochs, why=want.why)
-        return tuple(requests.values()), False
+        return tuple(requests.values()), len(beyond)
 
     def _first(self, seen: Seen) -> tuple[list[Want], str]:
         """Coarse rates, briefly; further ones where the best lies at the end of the bracket, or all were lost."""
@@ -184,7 +193,7 @@ class Adaptive:
             wanted, why = step(seen, made, pick)
             requests, short = self._affordable(wanted, seen, left)
             if requests:
-                return Decision(requests=requests, why=why)
+                return Decision(requests=requests, why=_carried(why, len(requests), short))
             if short:
                 return Decision(why=SPENT)
         if sure < SETTLED:
@@ -194,8 +203,8 @@ class Adaptive:
             why=f"{rate_text(made.lrs[pick])} is within the margin of {best} with a chance of {share_text(sure)}"
         )
 
-    def _nothing(self, seen: Seen, short: bool) -> str:
-        """Say why there is no pick; ``short`` when the budget is what it lacks."""
+    def _nothing(self, seen: Seen, short: int) -> str:
+        """Say why there is no pick; ``short`` is how many trials the budget lacks."""
         shares = [share for share in (FIRST, SECOND, 1.0) if seen.at(share)]
         if not seen.results:
             return "the budget buys no run"
@@ -217,7 +226,7 @@ class Adaptive:
         if max(full) < best + NEAR and not known_worse and best < self._ends[1] - NEAR:
             wanted.append(min(self._ends[1], self._near(seen, best + MEDIUM)))
         return [Want(x=x, share=1.0, seed=seed, why="the best so far is at the end") for x in wanted], (
-            f"the best rate so far, {_text(best)}, is at the end of those tried"
+            f"the best rate so far, {_text(best)}, is at the end of those trained to the horizon"
         )
 
     def _near(self, seen: Seen, x: float) -> float:
@@ -261,17 +270,24 @@ class Adaptive:
         seed = next((s for s in seen.study.seeds if any(s not in of[x] for x in xs)), None)
         if seed is None:
             return [], ""
-        why = (
-            "which noise does not tell apart" if made.noise.measured and rivals else "to learn how much noise there is"
-        )
-        return [Want(x=x, share=1.0, seed=seed, why="another seed") for x in xs if seed not in of[x]], (
-            f"another seed at {' and '.join(map(_text, xs))}, {why}"
+        wanted = [x for x in xs if seed not in of[x]]
+        why = "to learn how much noise there is"
+        if made.noise.measured and rivals:
+            why = "which noise does not tell apart"
+            why += "" if wanted == xs else f" from {' and '.join(_text(x) for x in xs if x not in wanted)}"
+        return [Want(x=x, share=1.0, seed=seed, why="another seed") for x in wanted], (
+            f"another seed at {' and '.join(map(_text, wanted))}, {why}"
         )
 
 
 def _best(of: Mapping[float, float]) -> float:
     """Return the rate of the lowest y, the lower of two."""
     return min(of, key=lambda x: (of[x], x))
+
+
+def _carried(why: str, carried: int, beyond: int) -> str:
+    """Say why, and where the budget does not carry all that this is said of, how much of it."""
+    return f"{why} (the budget carries {carried} of {carried + beyond} trials)" if beyond else why
 
 
 def _has(known: Iterable[float], x: float) -> bool:
