@@ -1,5 +1,6 @@
 """What a result says of a directory in which a search has been: what is judged, what is paused, and the run to add."""
 
+import dataclasses
 import io
 
 import pytest
@@ -9,6 +10,7 @@ import etude
 import fabricate
 from etude.present import curves, response
 from etude.present.terminal import print_result
+from etude.present.words import search_lines
 
 PLAN = {1e-4: [1 / 16], 1e-3: [1 / 4], 3e-3: [1, 1 / 4], 1e-2: [1, 1], 3e-2: [1], 1e-1: [1], 3e-1: [1 / 16], 1.0: [1]}
 
@@ -108,3 +110,22 @@ def test_a_search_that_has_not_ended_is_gone_on_with(tmp_path):
     found = fabricate.searched(tmp_path / "run", PLAN, ended=None)
     assert found.recommendation.next_command == f"etude resume {tmp_path / 'run'}"
     assert found.recommendation.next_reason == "the search has not ended"
+
+
+def test_of_a_trial_that_a_sampler_carried_on_again_and_again_the_last_decision_is_told(found):
+    search = found.search
+
+    def decisions(*rates):
+        first = next(decision for decision in search.stored.decisions if decision.requests)
+        request = first.requests[0]
+        return tuple(
+            dataclasses.replace(first, why=f"part {n}", requests=[{**request, "lr": lr}]) for n, lr in enumerate(rates)
+        )
+
+    def told(searcher):
+        stored = dataclasses.replace(search.stored, decisions=decisions(1e-3, 1e-3, 1e-3, 1e-2, 1e-2))
+        made = dataclasses.replace(search, stored=stored, search=dataclasses.replace(search.search, searcher=searcher))
+        return [line.split(":")[0].strip() for line in search_lines(made) if "part" in line]
+
+    assert told("optuna") == ["3. part 2", "5. part 4"]
+    assert told("adaptive") == [f"{n + 1}. part {n}" for n in range(5)]

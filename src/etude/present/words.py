@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from etude.notation import duration, rate_text, share_text, significant, time_text
 from etude.result import Result
+from etude.searched import trial_of
 from etude.spec.budget import GRID
 from etude.store import UNFINISHED
 
 if TYPE_CHECKING:
     from etude.searched import Searched
+    from etude.store import StoredDecision
 
 FEW = 3  # of a kind are told one by one
 # Pinned to those of etude.analysis.scale by a test, so that reading needs no NumPy.
@@ -173,9 +175,10 @@ def other_horizons(result: Result) -> list[str]:
 def search_lines(searched: Searched) -> list[str]:
     """Say how a search went: what was decided and why, what it cost, and why it ended."""
     lines = ["How the search went:"]
-    for number, decision in enumerate(searched.stored.decisions, 1):
-        if not decision.requests:
-            continue
+    decided = [(number, of) for number, of in enumerate(searched.stored.decisions, 1) if of.requests]
+    for (number, decision), later in zip(decided, [*(of for _, of in decided[1:]), None], strict=True):
+        if searched.search.searcher == "optuna" and later is not None and _carries_on(decision, later):
+            continue  # a part of the way each: the last tells how far the trial was carried
         rates = sorted({request["lr"] for request in decision.requests})
         shown = (
             f"{rate_text(rates[0])} to {rate_text(rates[-1])}" if len(rates) > 3 else ", ".join(map(rate_text, rates))
@@ -192,6 +195,12 @@ def search_lines(searched: Searched) -> list[str]:
     ]
     lines += [f"It ended: {searched.ended}." if searched.ended else "It has not ended."]
     return lines
+
+
+def _carries_on(decision: StoredDecision, later: StoredDecision) -> bool:
+    """Whether two decisions are about the same one trial."""
+    first, second = decision.requests, later.requests
+    return len(first) == len(second) == 1 and trial_of(first[0]) == trial_of(second[0])
 
 
 def expectation(result: Result, part: Mapping[str, Any]) -> tuple[str, str]:
