@@ -295,3 +295,12 @@ def test_one_seed_of_a_language_models_loss_tells_the_rates_that_are_plainly_too
     assert words[1e-2] == words[3e-3] == "too high"
     assert words[1e-5] == words[3e-5] == "too low"
     assert found.recommendation.interval_open == ()
+
+
+def test_a_gain_within_the_margin_is_said_to_be_none():
+    chance = [
+        made.trial(lr, 0.69 - gain, start=0.693, error=0.02) for lr, gain in ((1e-4, 0.001), (1e-3, 0.004), (1e-2, 0.0))
+    ]
+    said = judge(chance, margin=0.02).notes
+    assert said[0].startswith("Even the best rate ends within the margin of where training began (0.693)")
+    assert judge(study(made.parabola, np.arange(-4.0, -1.0))).notes == ()

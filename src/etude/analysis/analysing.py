@@ -113,7 +113,7 @@ def _analyse(
     }
     seen, cost = _noise(made, pick, study), sensitivity(made, best, never, study.start, study.scale)
     other = None if second is None or best is None else _second(study, second, best, evidence)
-    notes = _notes(study, weight_decay, steps_per_epoch, select)
+    notes = (*_gained(study, best, delta), *_notes(study, weight_decay, steps_per_epoch, select))
     return Analysis(
         margin=delta,
         margin_source=source,
@@ -199,6 +199,18 @@ def _second(
         why += "" if disagrees else f"; {as_good}"
     return SecondOpinion(
         metric=metric, direction=direction, lr=lr, optimum_interval=told.optimum_interval, disagrees=disagrees, why=why
+    )
+
+
+def _gained(study: Readings, best: float | None, delta: float | None) -> tuple[str, ...]:
+    """Say where even the best rate gained no more than counts as equal."""
+    if best is None or delta is None or not math.isfinite(study.start):
+        return ()
+    if study.scale.sign * (study.means[best] - study.start) > delta:
+        return ()
+    return (
+        f"Even the best rate ends within the margin of where training began ({study.scale.text(study.start)}): it may have learned "
+        "nothing, and what sets the rates apart may be noise.",
     )
 
 
