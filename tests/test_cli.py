@@ -356,7 +356,7 @@ def test_only_a_rate_that_never_moved_is_too_low(etude_command):
 def test_nothing_but_diverged_rates_recommend_nothing_and_say_so(etude_command):
     said = etude_command(*BOWL, "--lrs", "10,100", "--epochs", "50")
     assert (said.status, said.err) == (0, "")
-    assert "No rate can be recommended yet: of 2 trials 2 diverged" in said.out
+    assert "No rate can be recommended yet: both trials diverged" in said.out
     assert "--lrs 0.1,1" in said.out
 
 

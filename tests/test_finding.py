@@ -273,7 +273,7 @@ def test_an_optimizer_that_ignores_its_rate_is_noticed(tmp_path, tiny_task):
     assert "trained alike, bit for bit, so the optimizer ignores its rate" in result.search.ended
     assert len(result.search.stored.decisions) == 2
     assert result.search.ignores_rate
-    assert result.analysis["recommendation"]["next_run"] is not None
+    assert "all exactly alike" in result.recommendation.reason
     assert (result.recommendation.next_command, result.recommendation.next_reason) == (None, None)
 
 

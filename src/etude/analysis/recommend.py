@@ -376,7 +376,7 @@ def nothing(rates: Sequence[RateReading], evidence: Mapping[float, RateEvidence]
     what = f"of {n} trial{'s' * (n != 1)} " + ", ".join(f"{count} {words}" for count, words in counts if count)
     whole = next((words for count, words in counts if count == n), None)
     if whole is not None:  # of each of them the same is to be said
-        what = f"all {n} trials {whole}" if n > 1 else f"its one trial {whole}"
+        what = f"{'its one trial' if n == 1 else 'both trials' if n == 2 else f'all {n} trials'} {whole}"
     reason = f"no rate can be recommended yet: {what if n else 'nothing was trained'}."
     lost = [lr for lr, e in evidence.items() if e.n_lost]
     stalled = [lr for lr, e in evidence.items() if e.n_stalled]
