@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.notation import share_text, significant, to_place, with_error
+from etude.notation import is_named_share, metric_words, share_text, significant, to_place, with_error
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,15 @@ def test_nothing_is_written_as_minus_zero():
 )
 def test_a_share_is_written_in_per_cent(share, text):
     assert share_text(share) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "words", "share"),
+    [
+        ("val_accuracy", "validation accuracy", True),
+        ("val_log_loss", "validation log loss", False),
+        ("macro_f1", "macro f1", True),
+    ],
+)
+def test_a_metric_is_written_as_words_and_a_share_known_by_its_name(metric, words, share):
+    assert (metric_words(metric), is_named_share(metric)) == (words, share)

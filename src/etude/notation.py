@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import math
 
+SHARES = (
+    "acc",
+    "f1",
+    "auc",
+    "precision",
+    "recall",
+    "iou",
+    "dice",
+    "top1",
+    "top5",
+)  # in the names of metrics read in per cent
 PLAIN = (1e-4, 1e6)  # numbers from one to the other are written without a power of ten
 
 
@@ -62,6 +73,22 @@ def score_text(value: float) -> str:
     if not math.isfinite(value):
         return f"{value}"
     return f"{value:.4f}" if not value or 0.001 <= abs(value) < 10_000 else significant(value, 3)
+
+
+def metric_words(metric: str) -> str:
+    """Write a recorded metric as words: ``validation accuracy``."""
+    name = metric.removeprefix("val_").replace("_", " ")
+    return f"validation {name}" if metric.startswith("val_") else name
+
+
+def is_named_share(metric: str) -> bool:
+    """Whether a metric's name is that of a share, which is read in per cent: ``val_accuracy``."""
+    return any(word in metric.lower() for word in SHARES)
+
+
+def percent_text(percent: float, digits: int = 0) -> str:
+    """Write a score in per cent: ``97.3 %``, ``99.31 %`` near the top; with further ``digits``, where they tell."""
+    return f"{percent:.{(2 if 0 < 100 - percent < 0.95 else 1) + digits}f} %"
 
 
 def share_text(share: float) -> str:

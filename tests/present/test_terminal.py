@@ -6,7 +6,6 @@ import re
 import pytest
 from rich.console import Console
 
-from etude.analysis import scale
 from etude.events import Advanced, Failed, Started
 from etude.notation import duration
 from etude.present import words as sentences
@@ -193,10 +192,6 @@ def test_a_result_names_every_rate_with_its_verdict(finished_bowl):
 )
 def test_a_recipe_is_told_as_far_as_it_is_not_the_usual_one(recipe, words):
     assert recipe_words(Recipe(**recipe).to_dict()) == words
-
-
-def test_shares_are_known_by_the_names_that_the_analysis_knows():
-    assert sentences.SHARES == scale.SHARES
 
 
 @pytest.mark.parametrize(

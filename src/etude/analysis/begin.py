@@ -12,9 +12,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from etude.analysis.dynamics import STALLED_MOVE
 from etude.analysis.values import Curve, Floats
-
-ALIKE = 0.02  # of what is gained: first values so near to each other are those of rates that had not moved
 
 
 def level_name(curve: Curve) -> str | None:
@@ -63,7 +62,7 @@ class Begins:
             return ()
         first, second = (_middle(self._firsts(name, [lr])) for lr in lrs[:2])
         lowest = min((low for c in self._curves if math.isfinite(low := least(c.metrics.get(name)))), default=math.inf)
-        return lrs[:2] if abs(first - second) <= ALIKE * (max(first, second) - lowest) else ()
+        return lrs[:2] if abs(first - second) <= STALLED_MOVE * (max(first, second) - lowest) else ()
 
 
 def least(values: Floats | None) -> float:

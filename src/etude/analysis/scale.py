@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from etude.notation import significant, with_error
-
-SHARES = ("acc", "f1", "auc", "precision", "recall", "iou", "dice", "top1", "top5")  # read as percentages in 0 to 100
+from etude.notation import is_named_share, percent_text, significant, with_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +59,7 @@ class Scale:
             return "not finite"
         if self.kind != "share":
             return significant(value, 3)
-        share = 100 * value / self.top
-        return f"{share:.{2 if 0 < 100 - share < 0.95 else 1}f} %"
+        return percent_text(100 * value / self.top)
 
     def pm_text(self, value: float, error: float) -> str:
         """Write a value with its error: ``98.9 ± 0.1 %``; without one where the error is 0 or unknown."""
@@ -98,8 +95,7 @@ def find_scale(
         return _linear(finite, sign)
     if sign > 0:
         top = 1.0 if finite.max() <= 1 else 100.0
-        named = any(word in metric.lower() for word in SHARES)
-        if finite.max() > top or (top > 1 and not named):
+        if finite.max() > top or (top > 1 and not is_named_share(metric)):
             return _linear(finite, sign)
         return Scale(kind="share", sign=sign, top=top, floor=_floor(top - ends, 1e-4 * top))
     if finite.max() == 0:

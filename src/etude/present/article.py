@@ -16,7 +16,7 @@ import tomli_w
 
 from etude import baselines, commands, tasks
 from etude.analysis.scale import Scale, find_scale
-from etude.notation import duration, format_rate, rate_text, time_text
+from etude.notation import duration, format_rate, metric_words, rate_text, time_text
 from etude.present import words
 from etude.present.response import rate_points
 from etude.present.rule import Rule, rule_of
@@ -87,7 +87,7 @@ def article(result: Result) -> Article:
         title=_title(result),
         lead=_lead(result, summary),
         facts=tuple(_facts(result)),
-        value_words=words.metric_words(result.objective["metric"]),
+        value_words=metric_words(result.objective["metric"]),
         readings=readings(result),
         expected=tuple(_expected(result)),
         rule=rule,
@@ -226,7 +226,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     margin = f"; {said['margin_text']} counts as equal ({said['margin_source']})" if said["margin"] is not None else ""
     at = f" after {time_text(result.horizon, result.unit)}" if result.unit else ""
     way = "largest" if result.objective["direction"] == "maximize" else "smallest"
-    facts.append(("judged by", f"the {way} {words.metric_words(result.objective['metric'])}{at}{margin}"))
+    facts.append(("judged by", f"the {way} {metric_words(result.objective['metric'])}{at}{margin}"))
     wall_s = sum(trial.wall_s for trial in result.stored.trials)
     if math.isfinite(wall_s) and wall_s >= 0.5:
         env = result.stored.environments[-1] if result.stored.environments else {}

@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
+from etude import notation
 from etude.notation import PLAIN, format_rate, rate_text
 from etude.present import palette
 
@@ -161,8 +162,7 @@ def measure(values: Floats, *, share: bool, logarithmic: bool | None = None) -> 
 
 def metric_words(metric: str, *, percent: int = 0) -> str:
     """Write a recorded metric as words, with its unit: ``validation accuracy, %``."""
-    name = metric.removeprefix("val_").replace("_", " ")
-    return f"{'validation ' if metric.startswith('val_') else ''}{name}{', %' if percent else ''}"
+    return f"{notation.metric_words(metric)}{', %' if percent else ''}"
 
 
 def percent(axis: MetricAxis, margin_text: str) -> int:

@@ -26,7 +26,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from etude.frames import evaluation_columns
-from etude.notation import format_rate, rate_text
+from etude.notation import format_rate, metric_words, rate_text
 from etude.present import article as articles
 from etude.present import curves, figures, stability, svg, verdicts
 from etude.present.axes import Look, Words
@@ -34,7 +34,6 @@ from etude.present.beside import beside
 from etude.present.layout import OnePass
 from etude.present.lines import Line
 from etude.present.response import rates_figure
-from etude.present.words import metric_words
 from etude.result import Result
 
 MOST_POINTS = 120  # of a line or a trial, in the page's data: more could not be told apart

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from etude.notation import duration, rate_text, share_text, significant, time_text
+from etude.notation import (
+    duration,
+    is_named_share,
+    metric_words,
+    percent_text,
+    rate_text,
+    share_text,
+    significant,
+    time_text,
+)  # fmt: skip
 from etude.result import Result
 from etude.searched import trial_of
 from etude.spec.budget import GRID
@@ -16,8 +25,6 @@ if TYPE_CHECKING:
     from etude.store import StoredDecision
 
 FEW = 3  # of a kind are told one by one
-# Pinned to those of etude.analysis.scale by a test, so that reading needs no NumPy.
-SHARES = ("acc", "f1", "auc", "precision", "recall", "iou", "dice", "top1", "top5")
 
 
 def what(result: Result) -> str:
@@ -86,12 +93,6 @@ def study_objective(result: Result) -> str:
     )
 
 
-def metric_words(metric: str) -> str:
-    """Write a recorded metric as words: ``validation accuracy``."""
-    name = metric.removeprefix("val_").replace("_", " ")
-    return f"validation {name}" if metric.startswith("val_") else name
-
-
 def percent(result: Result, metric: str, values: Iterable[float]) -> int:
     """Return what makes percent of a metric's values: 100 of a share, 1 of one from 0 to 100, 0 where they are none.
 
@@ -99,17 +100,14 @@ def percent(result: Result, metric: str, values: Iterable[float]) -> int:
     """
     decides = metric.partition("_")[2] == result.objective["metric"].partition("_")[2]
     points = decides and str(result.analysis.get("margin_text")).endswith("points")
-    if not (points or any(word in metric.lower() for word in SHARES)):
+    if not (points or is_named_share(metric)):
         return 0
     return 100 if max(values) <= 1 else 1
 
 
 def metric_text(value: float, percent: int, digits: int = 0) -> str:
     """Write a value of a metric, as the analysis does: ``98.9 %`` or ``0.0421``; with further ``digits``, where they tell."""
-    if not percent:
-        return significant(value, 3 + digits)
-    share = percent * value
-    return f"{share:.{(2 if 0 < 100 - share < 0.95 else 1) + digits}f} %"
+    return percent_text(percent * value, digits) if percent else significant(value, 3 + digits)
 
 
 def provisional(result: Result) -> list[str]:
