@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import etude.analysis
+from etude.analysis.values import Response
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "validation"
@@ -51,6 +52,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float | np.floating) else v for k, v in row.items()})
+
+
+def holds(response: Response, lr: float) -> bool | None:
+    """Return whether the interval holds a rate, an open end all that lies beyond it; None where there is no interval."""
+    if response.optimum_interval is None:
+        return None
+    low, high = response.optimum_interval
+    near = 1.01  # ends are written with three digits
+    return ("low" in response.open or low <= lr * near) and ("high" in response.open or lr <= high * near)
 
 
 def claims(pairs: Iterable[tuple[bool, str]]) -> list[str]:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from etude.analysis import Curve, analyse, response
+from etude.analysis import Curve, analyse
 from etude.analysis import answer as answers
 
 START = 2.3  # the loss before training
@@ -112,9 +112,5 @@ def tables(y_NRS, x):
 
 def conclude_all(made, draws=300):
     """Answers of tables over the same rates, drawn at once."""
-    first = made[0]
-    drawn = response.draw(
-        first.x, np.array([t.mean for t in made]), np.array([t.levels for t in made]), response.points(*first.bounds),
-        low=np.array([t.start for t in made]), draws=draws,
-    )  # fmt: skip
+    drawn = answers.draw(made, draws)
     return [answers.conclude(table, drawn, n, draws) for n, table in enumerate(made)]

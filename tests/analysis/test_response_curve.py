@@ -71,12 +71,13 @@ def test_one_length_height_and_noise_give_the_closed_form(fixed):
 def test_lengths_heights_and_noises_are_weighted_by_their_evidence(fixed):
     lengths, heights, variances = (0.3, 2.4), (0.05, 0.8), np.array([[0.001] * 6, [0.3] * 6])
     fixed(LENGTHS=lengths, HEIGHTS=heights, CLIFF=0.0)
-    drawn = response.draw(X, Y[None], variances[None], GRID, low=np.array([X[0]]), draws=6000)
+    likely = np.array([0.2, 0.8])
+    drawn = response.draw(X, Y[None], variances[None], GRID, low=np.array([X[0]]), likely_M=likely, draws=6000)
     parts, evidence = [], []
-    for length, height, variance in itertools.product(lengths, heights, variances):
-        mean, spread, found = posterior(GRID, X, Y - np.median(Y), variance, length, height)
+    for (length, height), m in itertools.product(itertools.product(lengths, heights), (0, 1)):
+        mean, spread, found = posterior(GRID, X, Y - np.median(Y), variances[m], length, height)
         parts.append((mean, spread))
-        evidence.append(found)
+        evidence.append(found + np.log(likely[m]))
     mean, variance, weights = mixture(parts, evidence)
     assert weights.max() < 0.95, "the case is to tell something"
     assert (np.abs(drawn.curve[0].mean(0) - mean - np.median(Y)) < 5 * np.sqrt(variance / 6000) + 2e-3).all()
@@ -185,19 +186,44 @@ def test_span_and_near_enough():
 def test_noise_levels_are_measured_by_seeds_or_bounded_below_by_the_examples():
     rng = np.random.default_rng(2)
     measured = noise.measure_table(np.arange(5.0), rng.normal(size=(5, 4)))
-    levels = response.noise_levels(measured, 2.0, np.zeros(5))
+    levels, likely = response.noise_levels(measured, 2.0, np.zeros(5))
     assert levels.shape == (response.MEASURED, 5)
+    np.testing.assert_allclose(likely, 1 / response.MEASURED)
     np.testing.assert_allclose(np.median(levels, 0) * 4, measured.variance / 4, rtol=0.2)
     single = noise.measure_table(np.arange(5.0), rng.normal(size=(5, 1)))
-    bounded = response.noise_levels(single, 2.0, np.full(5, 0.5))
+    bounded, _ = response.noise_levels(single, 2.0, np.full(5, 0.5))
     assert (bounded * 4 >= 0.5 - 1e-6).all()
     assert bounded.max() == pytest.approx(0.5 / 4, rel=1e-3)  # the examples bound it, `MOST_UNMEASURED` the rest
+
+
+@pytest.mark.parametrize(("height", "most"), [(0.2, 0.2**2), (2.0, response.MOST_UNMEASURED)])
+def test_where_noise_is_not_measured_any_standard_deviation_is_as_likely_up_to_the_largest(height, most):
+    single = noise.measure_table(np.arange(5.0), np.arange(5.0)[:, None])
+    levels, likely = response.noise_levels(single, height, np.zeros(5))
+    sd = np.sqrt(levels[:, 0]) * height
+    assert sd.max() == pytest.approx(np.sqrt(most), rel=1e-3)
+    # On levels evenly apart on a logarithmic scale a flat density is a weight in proportion to the level itself.
+    np.testing.assert_allclose(likely / sd, (likely / sd)[0], rtol=1e-3)
+    assert likely.sum() == pytest.approx(1)
+
+
+def test_a_cliff_may_stand_right_behind_the_second_rate_if_there_is_a_jump():
+    """Two rates before the cliff, the optimum between the better one and the cliff: smooth curves through all would miss it."""
+    x = np.arange(-5.0, 0.0)
+    cliff, slope = np.array([1.26, 0.64, 3.27, 3.64, 4.17]) / 3, np.array([1.26, 0.64, 1.4, 2.8, 4.2]) / 3
+    grid = response.points(x[0], x[-1])
+    drawn = response.draw(x, np.array([cliff, slope]), np.full((2, 1, 5), 1e-4), grid, low=np.full(2, x[0]))
+    behind = (drawn.reach < x[2]).mean(1)
+    assert behind[0] > 0.05
+    assert behind[1] == 0, "a slope of less than half a span is none"
+    place = drawn.grid[drawn.curve[0].argmin(1)]
+    assert np.quantile(place, 0.975) > -3.1, "the optimum may be anywhere up to the cliff"
 
 
 def test_noise_beyond_all_measure_ignores_no_rate():
     """Four rates that end alike but for a millionth, and errors of a tenth: nothing is located, and nothing raises."""
     table = noise.measure_table(np.arange(4.0), np.array([[0.0], [1e-6], [2e-6], [3e-6]]))
-    assert (response.noise_levels(table, 2e-6, np.full(4, 0.01)) < response.IGNORED).all()
+    assert (response.noise_levels(table, 2e-6, np.full(4, 0.01))[0] < response.IGNORED).all()
     curves = [made.trial(10.0**-a, 0.5 + 1e-6 * a, error=0.1) for a in range(5)]
     assert not made.judge(curves).response.located
     assert set(made.verdicts(made.judge(curves, margin=0.5)).values()) == {"good"}

@@ -8,7 +8,7 @@ D draws, R rates, G grid points.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -190,7 +190,7 @@ def answer(
     table = tabulate(scores, barred=barred, lost=lost, stalled=stalled, examples=examples)
     if table is None:
         return None
-    return conclude(table, None if table.why_no_curve else table.draw())
+    return conclude(table, None if table.why_no_curve else draw([table]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,19 +222,21 @@ class Table:
         return np.asarray(self.noise.mean[self.fitted] / self.height)
 
     @property
-    def levels(self) -> Floats:
-        """Equally likely variances of these means (M, R)."""
+    def levels(self) -> tuple[Floats, Floats]:
+        """Variances of these means (M, R), and how likely each is a priori (M,)."""
         part = replace(self.noise, variance=self.noise.variance[self.fitted], count=self.noise.count[self.fitted])
-        levels = response.noise_levels(part, self.height, self.known[self.fitted])
+        levels, likely = response.noise_levels(part, self.height, self.known[self.fitted])
         levels[:, ~self.keep] = response.IGNORED
-        return levels
+        return levels, likely
 
-    def draw(self, draws: int = response.DRAWS) -> response.Draws:
-        """Draw curves through this one table."""
-        return response.draw(
-            self.x, self.mean[None], self.levels[None], response.points(*self.bounds), low=np.array([self.start]),
-            beyond=self.bounds[1], draws=draws,
-        )  # fmt: skip
+
+def draw(tables: Sequence[Table], draws: int = response.DRAWS) -> response.Draws:
+    """Draw curves through N tables over the same rates and bounds, all with measured noise or none."""
+    first, levels = tables[0], [table.levels for table in tables]
+    return response.draw(
+        first.x, np.array([table.mean for table in tables]), np.array([of for of, _ in levels]), response.points(*first.bounds),
+        low=np.array([table.start for table in tables]), beyond=first.bounds[1], likely_M=levels[0][1], draws=draws,
+    )  # fmt: skip
 
 
 def tabulate(

@@ -27,9 +27,10 @@ LENGTHS = (0.3, 0.6, 1.2, 2.4)  # decades
 HEIGHTS = (0.05, 0.12, 0.3, 0.8)  # of the span: how far the curve may leave its trend
 TREND_SD = 10.0  # of the span, for each coefficient of the quadratic: vague
 CLIFF = 0.7  # prior probability that there is a cliff to the right of the best rate
+JUMP = 0.5  # spans from the second rate to the third that may be a cliff
 REACH = 2.0  # spans above the best rate, to its left, from where on a rate is too far off to bend the curve
-UNMEASURED = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # noise variances in span², where there is one seed a rate
-MOST_UNMEASURED = 0.25  # the largest of them on the even scale: a run is not off by half of its level
+UNMEASURED = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # noise variances where there is one seed a rate, of the largest
+MOST_UNMEASURED = 0.25  # which is a span², or this on the even scale: a run is not off by half of its level
 MEASURED = 5  # quantiles of the noise's own uncertainty, where there are more
 FEWEST = 4  # rates that a curve needs
 STEP, MOST_POINTS = 0.04, 200  # of the grid: decades, and points
@@ -65,20 +66,21 @@ def near_enough(mean: Floats, height: float) -> np.ndarray[Any, np.dtype[np.bool
     return np.asarray(keep)
 
 
-def noise_levels(noise: Noise, height: float, least: Floats) -> Floats:
-    """Return M equally likely variances of the rates' means, in span² (M, R).
+def noise_levels(noise: Noise, height: float, least: Floats) -> tuple[Floats, Floats]:
+    """Return variances of the rates' means, in span² (M, R), and how likely each is a priori (M,).
 
-    ``least`` (R,) is the variance below which it cannot be, that over the validation examples; it serves where seeds
-    have not measured it.
+    Equally, where seeds measured the noise. Where they did not, any standard deviation of a run is as likely as any other
+    (Gelman 2006, *Bayesian Analysis* 1(3), section 5), and so the variances, even on a logarithmic scale, by their root;
+    ``least`` (R,) is the variance below which it cannot be, that over the validation examples.
     """
     if noise.measured:
         quantile = (np.arange(MEASURED) + 0.5) / MEASURED
         factor = noise.df / (2 * special.gammaincinv(noise.df / 2, 1 - quantile))
-        levels = factor[:, None] * noise.variance / noise.count
+        levels, likely = factor[:, None] * noise.variance / noise.count, np.ones(MEASURED)
     else:
-        guessed = np.minimum(np.array(UNMEASURED) * height**2, MOST_UNMEASURED)
+        guessed, likely = np.array(UNMEASURED) * min(height**2, MOST_UNMEASURED), np.sqrt(UNMEASURED)
         levels = np.maximum(guessed[:, None], least) * np.ones(len(least))
-    return np.asarray(np.minimum(levels / height**2 + 1e-8, 0.5 * IGNORED))
+    return np.minimum(levels / height**2 + 1e-8, 0.5 * IGNORED), likely / likely.sum()
 
 
 def points(low: float, high: float) -> Floats:
@@ -89,13 +91,13 @@ def points(low: float, high: float) -> Floats:
 
 def draw(
     x: Floats, mean_NR: Floats, levels_NMR: Floats, grid: Floats, *, low: Floats, beyond: float | None = None,
-    draws: int = DRAWS,
+    likely_M: Floats | None = None, draws: int = DRAWS,
 ) -> Draws:  # fmt: skip
     """Draw curves through tables of means, all in spans.
 
-    ``x`` (R,) the rates (log10), ``levels_NMR`` equally likely variances of the means (`IGNORED` and more: not used),
-    ``low`` (N,) where each curve begins, ``beyond`` a rate above all of ``x`` that is known to be lost. Seeded by the
-    rates alone: the same table always gets the same draws, whatever the unit of its metric.
+    ``x`` (R,) the rates (log10), ``levels_NMR`` variances of the means (`IGNORED` and more: not used), ``likely_M`` how likely
+    each is a priori (equally, if not given), ``low`` (N,) where each curve begins, ``beyond`` a rate above all of ``x`` that is
+    known to be lost. Seeded by the rates alone: the same table always gets the same draws, whatever the unit of its metric.
     """
     N, M, R = levels_NMR.shape
     G = len(grid)
@@ -110,6 +112,8 @@ def draw(
     terms = -0.5 * z**2 - np.log(np.diagonal(lower, axis1=-2, axis2=-1)) - 0.5 * np.log(2 * np.pi)
     # The factor of the first rates is the first part of the factor of all: every place of the cliff for one price.
     evidence = np.where(used_NR[:, None, None], terms, 0.0).cumsum(-1) + _cliffs(y_NR, used_NR)[:, None, None]
+    if likely_M is not None:
+        evidence += np.log(likely_M)[:, None]
     weight = np.exp(evidence - evidence.max((1, 2, 3), keepdims=True)).reshape(N, -1)
     cumulative = weight.cumsum(1) / weight.sum(1, keepdims=True)
     stratum = (np.arange(draws) + 0.5) / draws
@@ -183,15 +187,19 @@ def _cliffs(y_NR: Floats, used_NR: np.ndarray[Any, Any]) -> Floats:
     """Return the log prior that the last rate before the cliff is r, plus the log density of what lies over it (N, R).
 
     The last place stands for no cliff among the rates. Beyond it results are spread evenly over the range seen; before it
-    there are three rates at least, and the best of all. A steep slope passes for a cliff: asking for a jump (of a quarter or
-    half of a span) narrowed the interval a little and cost a third to a half of the gain on real tables.
+    there are the best of all and three rates, or two with a `JUMP` behind them. (Else the third were never over the cliff, and
+    an optimum between the second and it were missed; without a jump, a curve through two rates may dip by anything.) A steep
+    slope passes for a cliff: asking for a jump everywhere (of a quarter or half of a span) narrowed the interval a little and
+    cost a third to a half of the gain on real tables.
     """
     R = y_NR.shape[1]
     seen = np.where(used_NR, y_NR, np.nan)
     spread = np.nanmax(seen, 1, keepdims=True) - np.nanmin(seen, 1, keepdims=True)
     over = used_NR[:, ::-1].cumsum(1)[:, ::-1] - used_NR
     place = np.arange(R)
-    possible = (place >= np.nanargmin(seen, 1)[:, None]) & (used_NR.cumsum(1) >= 3) & used_NR
+    before, jump = used_NR.cumsum(1), np.diff(seen, axis=1, append=np.inf)
+    enough = (before >= 3) | ((before == 2) & (jump >= JUMP))
+    possible = (place >= np.nanargmin(seen, 1)[:, None]) & enough & used_NR
     possible[:, -1] = False
     count = np.maximum(possible.sum(1, keepdims=True), 1)
     with np.errstate(divide="ignore"):

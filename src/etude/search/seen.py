@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from etude.analysis import noise
-from etude.analysis.answer import Answer, conclude, tabulate
+from etude.analysis.answer import Answer, conclude, draw, tabulate
 from etude.analysis.scale import Scale, find_scale
 from etude.engine.history import step_of
 from etude.search import Standing
@@ -212,7 +212,7 @@ class Seen:
         table = tabulate(scores, barred=lost, lost=lost, stalled=stalled, examples={})
         if table is None:
             return None
-        drawn = None if table.why_no_curve else table.draw(DRAWS)
+        drawn = None if table.why_no_curve else draw([table], DRAWS)
         return conclude(table, drawn, draws=DRAWS)
 
     def margin(self, made: Answer, pick: int) -> float:
