@@ -201,6 +201,20 @@ def test_a_wider_margin_makes_no_narrower_plateau():
     assert found.describe(LOSS, None).plateau is None
 
 
+def test_through_two_rates_before_a_cliff_no_curve_is_shown_but_the_interval_reaches_to_the_cliff():
+    rng = np.random.default_rng(0)
+    means = dict(zip((1e-5, 1e-4, 1e-3, 1e-2, 1e-1), np.array([1.26, 0.64, 3.27, 3.64, 4.17]) / 3, strict=True))
+    answered = ask({lr: dict(enumerate(mean + 0.02 * rng.standard_normal(3))) for lr, mean in means.items()})
+    told = answered.describe(Scale(kind="positive", sign=-1), 0.02)
+    assert told.located
+    low, high = told.optimum_interval
+    assert low < 1e-4
+    assert 5e-4 < high < 1e-3
+    assert not told.lrs
+    assert told.plateau is None
+    assert "cliff" in told.reason
+
+
 def test_wide_open_at_both_ends_is_not_located():
     rng = np.random.default_rng(3)
     scores = {10.0**a: {s: float(rng.normal()) for s in range(2)} for a in (-4, -3, -2, -1)}

@@ -29,6 +29,7 @@ PART, PART_AT_ONE_SEED = LEVEL, 0.97
 # less for likely, as for the loss of a language model, of which training moves but a part.
 ASSUMED = 0.1
 BEYOND = 2.0  # ranges of the scores, and standard deviations of a run, that a draw may leave the scores by
+FEWEST_SHOWN = 3  # rates that most curves go through, from which on they are shown
 SURE, MAYBE = 0.9, 0.1  # chances that bound the inner and the outer plateau
 
 
@@ -102,6 +103,17 @@ class Answer:
         """Return the curve, the optimum and its interval, and the plateau of rates within ``delta`` of the best tried."""
         if self.place is None or self.curve is None:
             return Response(located=False, reason=self.why_no_curve)
+        ends, open_ends = self.interval()
+        wide = len(open_ends) == 2
+        told = Response(
+            located=not wide,
+            reason="not located: the best rate may lie anywhere among those tried" if wide else "",
+            optimum=None if wide else _rate(float(np.median(self.place))),
+            optimum_interval=None if wide else (_rate(ends[0]), _rate(ends[1])),
+            open=open_ends,
+        )
+        if (self.on_curve >= 0.5).sum() < FEWEST_SHOWN:  # through two rates it may pass anywhere
+            return replace(told, reason=told.reason or f"fewer than {FEWEST_SHOWN} rates before a cliff bear none")
         reached = np.isfinite(self.curve)
         # Below the first rate that has a score, and beyond the last that half of the curves go through, there is nothing but
         # extrapolation.
@@ -117,18 +129,12 @@ class Answer:
             ranked[np.round(q * (count - 1)).astype(int), np.arange(len(count))]
             for q in ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
         )
-        ends, open_ends = self.interval()
-        wide = len(open_ends) == 2
-        return Response(
-            located=not wide,
-            reason="not located: the best rate may lie anywhere among those tried" if wide else "",
+        return replace(
+            told,
             lrs=_rates(self.grid[shown]),
             mean=tuple(mean.tolist()),
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
-            optimum=None if wide else _rate(float(np.median(self.place))),
-            optimum_interval=None if wide else (_rate(ends[0]), _rate(ends[1])),
-            open=open_ends,
             plateau=None if delta is None else self._plateau(scale, delta, shown),
         )
 
