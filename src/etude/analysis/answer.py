@@ -113,7 +113,7 @@ class Answer:
             open=open_ends,
         )
         if (self.on_curve >= 0.5).sum() < FEWEST_SHOWN:  # through two rates it may pass anywhere
-            return replace(told, reason=told.reason or f"fewer than {FEWEST_SHOWN} rates before a cliff bear none")
+            return replace(told, reason=told.reason or f"fewer than {FEWEST_SHOWN} rates stand before a cliff")
         reached = np.isfinite(self.curve)
         # Below the first rate that has a score, and beyond the last that half of the curves go through, there is nothing but
         # extrapolation.

@@ -140,7 +140,7 @@ class Response:
     """The rate-response curve: the objective at the horizon over log η.
 
     ``lrs``, ``mean``, ``low``, ``high`` (G,) in the metric's unit: the curve where it can be told, and its pointwise 95 %
-    band. ``located`` says whether the optimum has an interval; if not, ``reason`` says why.
+    band. ``located`` says whether the optimum has an interval; ``reason`` says why it has none, or why no curve is shown.
     """
 
     located: bool
