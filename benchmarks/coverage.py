@@ -9,9 +9,9 @@ What it claims, and what would refute it:
 
 The curves go beyond what the method assumes: two slopes (`u`), a cliff just above the optimum, a flat bottom
 (`plateau`), a gentle slope with a steep end (`skew`), two humps of different depth, an optimum `outside` of the rates
-tried, and two equal best rates (`equal`). Two more were kept aside while a narrower interval was sought on these, and decided against it
-(and, with one seed, against a prior for smoother curves): a bowl with waves (`bumpy`), and a kink (`kink`), which no smooth
-curve can follow; of these half as many studies.
+tried, and two equal best rates (`equal`). Two more were kept aside while a narrower interval was sought on these, and
+decided against it (and, with one seed, against a prior for smoother curves): a bowl with waves (`bumpy`), and a kink
+(`kink`), which no smooth curve can follow; of these half as many studies.
 Rates from 1e-5 to 1e-1, a third, half or a whole decade apart; noise on the logarithm of the loss with a standard deviation
 of 3 or 8 % left of the optimum and rising to four times that to its right, and a part that all rates of a seed share. Where
 one seed does not measure the noise, δ is given: its standard deviation.
