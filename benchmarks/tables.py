@@ -13,7 +13,9 @@ promises is the score that it gets. What would refute it:
 2. a promise that exceeds the held-out score significantly (two-sided, Holm) and is not much less biased (under half) than
    the argmax's promise, the mean of the scores that it was chosen by;
 3. an answer from one seed that is not marked provisional;
-4. an interval that does not hold what it says: from every other of the ten rates (both halves), it holds the rate that is the
+4. a standard deviation of a run, as stated with two seeds or three, of which the square is not that of the held-out seeds at
+   the chosen rate to a quarter, in the mean over the settings of a cell;
+5. an interval that does not hold what it says: from every other of the ten rates (both halves), it holds the rate that is the
    best of all ten on all five seeds in less than 93 % of cells' settings, or in more than 99 %. (That rate is itself known
    but to the noise of five seeds, which can only make the share smaller.)
 
@@ -103,12 +105,14 @@ def judge(score_RS: NDArray[np.float64], rates: Sequence[float] = RATES) -> Anal
 
 def choose(score_RS: NDArray[np.float64]) -> dict[str, Any]:
     """Let etude choose from final scores, (rates, seeds)."""
-    answer = judge(score_RS).recommendation
+    made = judge(score_RS)
+    answer = made.recommendation
     return {
         "rate": None if answer.lr is None else int(np.argmin(np.abs(np.log(RATES) - np.log(answer.lr)))),
         "promised": answer.estimate.get("value"),
         "standard_error": answer.estimate.get("standard_error"),
         "provisional": answer.provisional,
+        "sd": made.noise.sd,
     }
 
 
@@ -139,6 +143,7 @@ def cell(name: str, score: NDArray[np.float64], S: int, count: int, cache: Path)
                     "argmax_held": float(held_R[plain]),
                     **chosen,
                     "held": None if chosen["rate"] is None else float(held_R[chosen["rate"]]),
+                    "held_variance": None if chosen["rate"] is None else float(score_RS[chosen["rate"], S:].var(ddof=1)),
                     "interval_holds": hold(seen, RATES[int(score_RS.mean(1).argmax())]),
                 }
             )
@@ -173,6 +178,7 @@ def summary(name: str, S: int, records: list[dict[str, Any]]) -> dict[str, Any]:
     )
     errors = [r["standard_error"] for r in answered if r["standard_error"]]
     intervals = [holds for r in records for holds in r["interval_holds"]]
+    runs = [(r["sd"] ** 2, r["held_variance"]) for r in answered if r["sd"] is not None]
     gain, n = held - argmax_held, len(answered)
     bias, argmax_bias = promised - held, argmax_promised - argmax_held
     gain_se, bias_se, argmax_bias_se = (float(x.std(ddof=1) / n**0.5) for x in (gain, bias, argmax_bias))
@@ -193,6 +199,7 @@ def summary(name: str, S: int, records: list[dict[str, Any]]) -> dict[str, Any]:
         "bias_se": bias_se,
         "bias_p": float(2 * stats.t.sf(abs(bias.mean()) / bias_se, n - 1)),
         "standard_error": 100 * float(np.median(errors)),
+        "variance_ratio": float(np.divide(*np.mean(runs, 0)[::-1])) if runs else None,
         "located": float(np.mean([holds is not None for holds in intervals])),
         "interval_holds": float(np.mean([holds for holds in intervals if holds is not None])),
         "argmax_bias": float(argmax_bias.mean()),
@@ -226,6 +233,7 @@ def page(rows: list[dict[str, Any]], call_s: float, shared: NDArray[np.float64])
 
     unbiased = len(much_less) == len(biased)
     holding = np.array([row["interval_holds"] for row in rows])
+    ratios = np.array([row["variance_ratio"] for row in rows if row["variance_ratio"] is not None])
     lines = [
         "# Real tables",
         "",
@@ -238,6 +246,10 @@ def page(rows: list[dict[str, Any]], call_s: float, shared: NDArray[np.float64])
                 (better > len(rows) / 2, "it is better in most cells"),
                 (unbiased, "the promised score is unbiased, or far less biased than the argmax's"),
                 (provisional == 1, "every answer from one seed is marked provisional"),
+                (
+                    bool((np.abs(np.log(ratios)) <= np.log(1.25)).all()),
+                    "the variance of a run that is stated is that of the held-out seeds to a quarter in every cell",
+                ),
                 (
                     0.93 <= holding.mean() <= 0.99,
                     "the 95 % interval from every other rate holds the best of all in 93 to 99 % of settings",
@@ -257,7 +269,9 @@ def page(rows: list[dict[str, Any]], call_s: float, shared: NDArray[np.float64])
         f"- **Interval.** From every other rate, {np.log10(RATES[2] / RATES[0]):.1f} decades apart, it holds the best of all ten",
         f"  in {by_seeds('interval_holds', '.1f', 100)} % of settings (by cell {100 * holding.min():.1f} to "
         f"{100 * holding.max():.1f} %); it was located in {by_seeds('located', '.1f', 100)} %.",
-        "- **Noise.** The luck of a seed at two of the six best rates, less what it has at all of them, correlates by",
+        f"- **Noise.** Held-out seeds have {ratios.mean():.2f} times the variance that is stated (by cell {ratios.min():.2f} to "
+        f"{ratios.max():.2f}; two seeds and three).",
+        "  The luck of a seed at two of the six best rates, less what it has at all of them, correlates by",
         f"  {', '.join(f'{c:+.2f}' for c in shared.mean(0))} at rates 1, 2, … {BEST - 1} steps apart; were it independent, by",
         f"  {-1 / (BEST - 1):+.2f} at all distances. Neighbours share some luck, which etude takes for independent.",
         f"- **One seed.** {100 * provisional:.1f} % of the answers are marked provisional.",

@@ -290,7 +290,7 @@ def test_pooled_noise_finds_the_scatter_between_seeds():
         measured = noise.measure({10.0**i: dict(enumerate(row)) for i, row in enumerate(scores)})
         assert measured.df == pytest.approx(4, abs=2.5)
         own.append(measured.variance.mean())
-        shared.append(measured.shared)
+        shared.append((measured.total - measured.variance).mean())
         correlation.append(measured.correlation)
     assert np.sqrt(np.mean(own)) == pytest.approx(0.08, rel=0.05)
     assert np.sqrt(np.mean(shared)) == pytest.approx(0.05, rel=0.15)

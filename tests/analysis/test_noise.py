@@ -89,9 +89,23 @@ def test_what_the_seeds_share_is_found_and_taken_out():
     y = np.arange(4.0)[:, None] + seeds
     found = noise.measure_table(np.arange(4.0), y)
     assert found.variance == pytest.approx(np.zeros(4), abs=1e-12)
-    assert found.shared == pytest.approx(seeds.var(ddof=1))
+    assert found.shared == pytest.approx(np.full(4, seeds.var(ddof=1)))
     assert found.correlation == pytest.approx(1.0)
     assert found.sd(0) == pytest.approx(seeds.std(ddof=1))
+
+
+def test_what_seeds_share_at_some_rates_alone_is_in_the_noise_of_a_run_there():
+    """Rates that hardly learn scatter little and share nothing; at the others most of the luck comes with the seed."""
+    rng, learns = np.random.default_rng(6), np.arange(10) // 5 == 1
+    x = 0.5 * np.arange(10)
+    of_a_run, shared = [], []
+    for _ in range(400):
+        y = np.where(learns[:, None], 0.3 * rng.normal(size=3) + 0.1 * rng.normal(size=(10, 3)), 0.02 * rng.normal(size=(10, 3)))
+        found = noise.measure_table(x, y)
+        of_a_run.append(found.sd(8) ** 2)
+        shared.append(found.shared[[1, 8]])
+    assert np.mean(of_a_run) == pytest.approx(0.3**2 + 0.1**2, rel=0.1)
+    assert np.mean(shared, 0)[0] < 0.1 * np.mean(shared, 0)[1]
 
 
 def test_seeds_that_share_nothing_have_no_correlation_on_average():

@@ -26,6 +26,7 @@ def plan(mean, sd, seeds, delta, draws=4000):
         x=np.arange(len(mean), dtype=float),
         mean=mean,
         variance=np.full(len(mean), sd**2),
+        total=np.full(len(mean), sd**2),
         count=np.full(len(mean), float(seeds)),
         df=20.0,
     )

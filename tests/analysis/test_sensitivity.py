@@ -18,9 +18,10 @@ def exact(x, level, at, scale=LOSS, best=None, sd=0.0):
     """An answer without doubt: every draw is the truth (or ± ``sd`` of it)."""
     even = np.asarray(level, float) / scale.unit if scale.kind == "linear" else np.log(level)
     lowest = even.min() if best is None else best
-    away = sd * np.linspace(-1, 1, 5)[:, None]
+    away, unknown = sd * np.linspace(-1, 1, 5)[:, None], np.full(len(x), np.nan)
     return Answer(
-        lrs=tuple(10.0**a for a in x), noise=Noise(x=x, mean=even, variance=np.full(len(x), np.nan), count=np.ones(len(x)), df=0.0),
+        lrs=tuple(10.0**a for a in x),
+        noise=Noise(x=x, mean=even, variance=unknown, total=unknown, count=np.ones(len(x)), df=0.0),
         values=even + away, candidates=tuple(range(len(x))), best=np.full(5, lowest), place=np.full(5, at), grid=np.empty(0),
         curve=None, bounds=(x[0], x[-1]), closed=(False, False), why_no_curve="",
     )  # fmt: skip

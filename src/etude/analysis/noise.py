@@ -30,17 +30,17 @@ OUTLYING, OUTLYING_SHARE = 6.0, 0.5  # robust standard deviations below the rate
 class Noise:
     """Means and noise on the even scale, a rate: ``mean`` (R,), ``variance`` (R,) of one run, ``count`` (R,) of seeds.
 
-    ``variance`` is without what the rates of a seed share (``shared``, one number), so it is the noise of differences
-    between rates. ``df`` are its degrees of freedom, 0 where it was not measured (``variance`` is then NaN).
-    ``correlation`` is that between rates through the seed, None where they share fewer than two seeds.
+    ``variance`` is without what the rates of a seed share, so it is the noise of differences between rates; ``total`` (R,) is
+    with it. ``df`` are degrees of freedom of the former, 0 where it was not measured (both are then NaN). ``correlation`` is
+    that between rates through the seed, None where they share fewer than two seeds.
     """
 
     x: Floats
     mean: Floats
     variance: Floats
+    total: Floats
     count: Floats
     df: float
-    shared: float = 0.0
     correlation: float | None = None
 
     @property
@@ -48,9 +48,14 @@ class Noise:
         """Whether any rate has two seeds."""
         return self.df > 0
 
+    @property
+    def shared(self) -> Floats:
+        """How much of a run's variance comes with the seed and is no noise of differences (R,)."""
+        return np.fmax(self.total - self.variance, 0.0)  # and 0 where it was not measured
+
     def sd(self, rate: int) -> float:
         """Return the standard deviation of a run of a rate, on the even scale; NaN where it was not measured."""
-        return math.sqrt(self.variance[rate] + self.shared) if self.measured else math.nan
+        return math.sqrt(self.total[rate])
 
 
 def measure(scores: Mapping[float, Mapping[int, float]]) -> Noise:
@@ -76,7 +81,8 @@ def measure_table(x: Floats, y_RS: Floats) -> Noise:
     paired = (have.sum(0) >= 2) & (R > 1)
     if R == 0 or n == R:
         mean = np.array([row[ok].mean() for row, ok in zip(y_RS, have, strict=True)])
-        return Noise(x=x, mean=mean, variance=np.full(R, np.nan), count=count, df=0.0)
+        unknown = np.full(R, np.nan)
+        return Noise(x=x, mean=mean, variance=unknown, total=unknown, count=count, df=0.0)
     group_S = _groups(have, paired)
     mean_R, seed_S = _additive(y_RS, have, group_S)
     residual = np.where(have, y_RS - mean_R[:, None] - seed_S, 0.0)
@@ -88,20 +94,23 @@ def measure_table(x: Floats, y_RS: Floats) -> Noise:
         mean_R = np.where(have, y_RS, 0.0).sum(1) / count
         residual, df = np.where(have, y_RS - mean_R[:, None], 0.0), free
     squares = (residual**2).sum(1) * free / df
+    # With what seeds share, and at each rate for itself: seeds share more where a model learns than where it hardly does.
+    whole = (np.where(have, y_RS - (np.where(have, y_RS, 0.0).sum(1) / count)[:, None], 0.0) ** 2).sum(1)
     own_df = count - 1
     near = np.exp(-0.5 * ((x[:, None] - x) / NEIGHBOURHOOD) ** 2) + 1e-3
-    pool = near @ squares / (near @ own_df)
-    variance = (OWN_DF * pool + squares) / (OWN_DF + own_df)
+    variance, total = (
+        (OWN_DF * (near @ sums) / (near @ own_df) + sums) / (OWN_DF + own_df) for sums in (squares, whole)
+    )
     local_df = (near @ own_df) ** 2 / (near**2 @ own_df) * df / free
-    shared, correlation = 0.0, None
+    correlation = None
     if spent:
         rates = have[:, paired].sum() / paired.sum()
         typical = float(squares.sum() / own_df.sum())
         shared = max(0.0, float((seed_S**2).sum()) / spent - typical / rates)
         correlation = float(shared / (shared + typical)) if shared + typical > 0 else None
     return Noise(
-        x=x, mean=mean_R, variance=variance, count=count, df=max(1.0, float(np.median(local_df))),
-        shared=shared, correlation=correlation,
+        x=x, mean=mean_R, variance=variance, total=total, count=count, df=max(1.0, float(np.median(local_df))),
+        correlation=correlation,
     )  # fmt: skip
 
 

@@ -214,7 +214,7 @@ def _estimate(case: Case, scale: Scale) -> dict[str, object]:
     """
     answer, e = case.answer, case.evidence[case.lr]
     count = float(answer.noise.count[case.pick])
-    shared = math.sqrt(answer.noise.shared / count) * float(scale.level(e.mean))
+    shared = math.sqrt(answer.noise.shared[case.pick] / count) * float(scale.level(e.mean))
     if answer.place is None:  # the rate alone: its own mean and error
         value, spread = e.mean, e.mean_error
     else:
