@@ -143,7 +143,9 @@ def cell(name: str, score: NDArray[np.float64], S: int, count: int, cache: Path)
                     "argmax_held": float(held_R[plain]),
                     **chosen,
                     "held": None if chosen["rate"] is None else float(held_R[chosen["rate"]]),
-                    "held_variance": None if chosen["rate"] is None else float(score_RS[chosen["rate"], S:].var(ddof=1)),
+                    "held_variance": None
+                    if chosen["rate"] is None
+                    else float(score_RS[chosen["rate"], S:].var(ddof=1)),
                     "interval_holds": hold(seen, RATES[int(score_RS.mean(1).argmax())]),
                 }
             )

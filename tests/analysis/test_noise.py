@@ -100,7 +100,9 @@ def test_what_seeds_share_at_some_rates_alone_is_in_the_noise_of_a_run_there():
     x = 0.5 * np.arange(10)
     of_a_run, shared = [], []
     for _ in range(400):
-        y = np.where(learns[:, None], 0.3 * rng.normal(size=3) + 0.1 * rng.normal(size=(10, 3)), 0.02 * rng.normal(size=(10, 3)))
+        y = np.where(
+            learns[:, None], 0.3 * rng.normal(size=3) + 0.1 * rng.normal(size=(10, 3)), 0.02 * rng.normal(size=(10, 3))
+        )
         found = noise.measure_table(x, y)
         of_a_run.append(found.sd(8) ** 2)
         shared.append(found.shared[[1, 8]])
