@@ -50,6 +50,31 @@ def test_the_same_seed_and_plan_give_the_same_bits_on_every_run_and_executor(tmp
     assert curves(tmp_path / "a") == curves(tmp_path / "b") == curves(tmp_path / "c")
 
 
+def test_preparing_that_takes_long_is_told_with_where_the_task_is(tmp_path, monkeypatch):
+    """And told again after twice as long, before all else; what takes no time is not told."""
+    monkeypatch.setattr(runner, "SLOW_S", 0.2)
+    data = torch.randn(32, 3), torch.randn(32, 1)
+
+    def model():
+        time.sleep(0.5)
+        return nn.Linear(3, 1)
+
+    task = etude.Task(model=model, train=data, val=data, loss=nn.MSELoss())
+    study = etude.Study(
+        task=task, objective=etude.minimize("val_loss"), lrs=[0.1], epochs=1, recipe=etude.Recipe(batch_size=8)
+    )
+    seen = []
+    study.run(tmp_path / "run", executor="inline", on_event=seen.append)
+    told = [event for event in seen if isinstance(event, events.Preparing)]
+    assert seen[: len(told)] == told
+    assert [event.seconds for event in told[:3]] == pytest.approx([0.2, 0.4, 0.8])
+    line = model.__code__.co_firstlineno + 1
+    assert told[0].place == f"{__file__}, line {line}"
+    seen.clear()
+    DIGITS.replace(lrs=[1e-3], epochs=1).run(tmp_path / "digits", executor="inline", on_event=seen.append)
+    assert all(event.place == "" for event in seen if isinstance(event, events.Preparing))  # no code but etude's own
+
+
 def test_extending_rates_and_seeds_trains_exactly_the_new_trials(tmp_path):
     trained(DIGITS, tmp_path / "run")
     before = curves(tmp_path / "run")

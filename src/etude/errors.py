@@ -22,6 +22,7 @@ import re
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 
@@ -83,6 +84,15 @@ def place_of(error: BaseException) -> str:
     frames += [(path, int(line)) for path, line in _FRAME.findall(str(error))] if _RELAYED in str(error) else []
     own = [(path, line) for path, line in frames if not _is_library(path)]
     return f"{own[-1][0]}, line {own[-1][1]}" if own else ""
+
+
+def place_within(frame: FrameType | None, file: str) -> str:
+    """Return the innermost place in the user's own code from ``frame`` outwards to a function of ``file``, or nothing."""
+    while frame is not None and frame.f_code.co_filename != file:
+        if not _is_library(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def words_of(error: BaseException, *, noted: bool = True) -> str:

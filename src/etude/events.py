@@ -14,6 +14,17 @@ from etude.store import StoredTrial
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """The task's own code has been at work for ``seconds`` before the first step: ``place`` is where in it, or empty.
+
+    Told from a thread of its own, of what takes ten seconds, then twice as long, and so on.
+    """
+
+    seconds: float
+    place: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimated:
     """A search is about to begin: what a step and an epoch take in one process, and what the budget buys.
 
@@ -78,4 +89,4 @@ class Failed:
     reason: str
 
 
-Event = Estimated | Started | Decided | Advanced | Failed
+Event = Preparing | Estimated | Started | Decided | Advanced | Failed

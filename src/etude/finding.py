@@ -24,7 +24,7 @@ from etude.execution import Executor, plan
 from etude.notation import duration, format_rate, rate_text
 from etude.preparation import Prepared, by_trial, check_weights, prepare, standings
 from etude.result import ANALYSIS_VERSION, Result
-from etude.runner import conclude, started, stopped, told_what_is_kept
+from etude.runner import conclude, started, stopped, told_if_slow, told_what_is_kept
 from etude.search import Decision, Request, Searcher, named
 from etude.search.usual import usual_range
 from etude.searched import IGNORED, Search, Searched, trial_of
@@ -102,7 +102,8 @@ def find(
             plan.warm(device)
         writer = Writer(directory) if dry_run else open_.enter_context(Writer(directory))
         worth = float("inf") if trials is None else trials * search.epochs
-        prepared = prepare(study, directory, executor, workers, device, "study", worth)
+        with told_if_slow(on_event):
+            prepared = prepare(study, directory, executor, workers, device, "study", worth)
         pace = _pace(prepared)
         on_event(_estimate(prepared, search, pace, time.monotonic() - began_s))
         if dry_run:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,16 @@ from pathlib import Path
 from etude import commands, store
 from etude.carrying import Live, carry_all, interruptible
 from etude.engine.session import Session
-from etude.errors import Interrupted, SpecError
-from etude.events import Event, Started
+from etude.errors import Interrupted, SpecError, place_within
+from etude.events import Event, Preparing, Started
 from etude.execution import Executor, plan
 from etude.execution.plan import Plan
 from etude.preparation import Carry, Prepared, by_trial, prepare
 from etude.result import ANALYSIS_VERSION, Result
 from etude.spec.study import Study
 from etude.store import Writer
+
+SLOW_S = 10.0  # from which on it is told that preparing takes long, and again after twice as long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,8 @@ def run(
     with told_what_is_kept(directory), Writer(directory) as writer, contextlib.ExitStack() as open_:
         if executor != "inline" and len(study.trials()) > 1 and plan.cores() > 1:
             plan.warm(device)
-        prepared = prepare(study, directory, executor, workers, device, carry)
+        with told_if_slow(on_event):
+            prepared = prepare(study, directory, executor, workers, device, carry)
         # Before anything is stored, so that a task which cannot be taken to a worker process leaves nothing behind.
         carrying = open_.enter_context(started(prepared, executor)) if prepared.requests else None
         # All that is asked for is noted, also where nothing is left to train: the horizon follows from it.
@@ -97,6 +102,26 @@ def estimate(
         plan=prepared.plan,
         complete_trials=len({*study.trials()} - {request.trial for request in prepared.requests}),
     )
+
+
+@contextlib.contextmanager
+def told_if_slow(on_event: Callable[[Event], None]) -> Iterator[None]:
+    """Have it told where the task's code is when preparing takes long: it may hang, and nobody ends it but the user."""
+    done, thread, within = threading.Event(), threading.get_ident(), prepare.__code__.co_filename
+
+    def tell() -> None:
+        wait_s = seconds = SLOW_S
+        while not done.wait(wait_s):
+            on_event(Preparing(seconds=seconds, place=place_within(sys._current_frames().get(thread), within)))
+            wait_s, seconds = seconds, 2 * seconds
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 @contextlib.contextmanager

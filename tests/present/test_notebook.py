@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from etude.events import Failed
+from etude.events import Failed, Preparing
 from etude.present import notebook
 from etude.spec.study import Study
 from etude.spec.trial import Trial
@@ -153,6 +153,14 @@ def test_it_is_drawn_at_most_a_few_times_a_second_and_ends_with_the_last_state(e
     assert len(display.shown) == 21  # the third event is the first that comes 0.3 s later or more
     live.end()
     assert "60 of 60 trials done" in display.shown[-1]["text/html"]
+
+
+def test_preparing_that_takes_long_is_told_until_training_begins(events, display):
+    live = notebook.Live()
+    live(Preparing(seconds=20, place="/home/me/a<b.py, line 3"))
+    assert "Preparing for 20 s, now in /home/me/a&lt;b.py, line 3." in display.shown[-1]["text/html"]
+    live(events[0])
+    assert "Preparing" not in live.html()
 
 
 def test_of_many_trials_those_under_way_come_first_and_the_others_are_counted(events, display):

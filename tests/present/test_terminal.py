@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from etude.events import Advanced, Failed, Started
+from etude.events import Advanced, Failed, Preparing, Started
 from etude.notation import duration
 from etude.present import words as sentences
 from etude.present.progress import Progress
@@ -135,8 +135,16 @@ def test_without_a_terminal_there_is_a_line_an_evaluation_and_no_escape(events):
     assert all(re.fullmatch(r"LR=0\.0\d+ \| Epoch [12]: Loss=\d\.\d{4}, Acc=0\.\d{4}", line) for line in lines)
 
 
+def test_preparing_that_takes_long_is_told():
+    slow = [Preparing(seconds=10, place="/home/me/study.py, line 12"), Preparing(seconds=80, place="")]
+    assert plain(slow).splitlines() == [
+        "Preparing for 10 s, now in /home/me/study.py, line 12.",
+        "Preparing for 1 min 20 s.",
+    ]
+
+
 def test_quiet_writes_nothing(events):
-    assert plain(events, quiet=True) == ""
+    assert plain([Preparing(seconds=10, place=""), *events], quiet=True) == ""
 
 
 def test_a_trial_that_fails_is_told_with_its_reason_as_it_is(events):

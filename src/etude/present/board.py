@@ -15,7 +15,7 @@ from etude.spec.budget import GRID, GRID_TRIALS
 from etude.store import StoredTrial
 
 if TYPE_CHECKING:
-    from etude.events import Advanced, Decided, Estimated, Event, Started
+    from etude.events import Advanced, Decided, Estimated, Event, Preparing, Started
     from etude.searched import Search
     from etude.spec.trial import Trial
 
@@ -182,6 +182,11 @@ class Board:
         if elapsed > SETTLING_S and done > self._done_before:
             text += f", at most {duration(left * elapsed / (done - self._done_before))} to go"
         return text
+
+
+def preparing_line(event: Preparing) -> str:
+    """Say how long the task's code has been at work before training, and where it is."""
+    return f"Preparing for {duration(event.seconds)}{f', now in {event.place}' if event.place else ''}."
 
 
 def start_line(event: Started, *, searching: bool) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from etude.present.board import Board, Row, estimate_lines, start_line
+from etude.present.board import Board, Row, estimate_lines, preparing_line, start_line
 
 if TYPE_CHECKING:
     from etude.events import Event
@@ -70,11 +70,13 @@ class Live:
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        from etude.events import Estimated, Started
+        from etude.events import Estimated, Preparing, Started
 
         self.board(event)
         if isinstance(event, Estimated):
             self.notes += estimate_lines(event)
+        elif isinstance(event, Preparing):
+            self.head = preparing_line(event)
         elif isinstance(event, Started):
             self.head = start_line(event, searching=self.board.search is not None)
             self.notes += event.notices

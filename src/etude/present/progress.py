@@ -16,7 +16,7 @@ from rich.text import Text
 
 from etude import baselines
 from etude.notation import duration, score_text
-from etude.present.board import Board, estimate_lines, start_line
+from etude.present.board import Board, estimate_lines, preparing_line, start_line
 
 if TYPE_CHECKING:
     from etude.events import Advanced, Estimated, Event, Started
@@ -41,7 +41,7 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        from etude.events import Advanced, Decided, Estimated, Failed, Started
+        from etude.events import Advanced, Decided, Estimated, Failed, Preparing, Started
 
         if self.quiet:
             return
@@ -49,6 +49,8 @@ class Progress:
         if isinstance(event, Estimated):
             for line in estimate_lines(event):
                 self._say(line, soft_wrap=not self.console.is_terminal)
+        elif isinstance(event, Preparing):
+            self._say(preparing_line(event), style="dim")
         elif isinstance(event, Started):
             self._start(event)
         elif self._live is not None:
