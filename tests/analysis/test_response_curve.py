@@ -12,6 +12,7 @@ from etude.analysis import noise, response
 X = np.array([-5.0, -4.2, -3.5, -3.0, -2.4, -1.5])
 Y = np.array([1.3, 0.6, 0.15, 0.0, 0.3, 1.1])
 GRID = np.linspace(-5, -1.5, 36)
+SMOOTH = {"KINK": 1e-12, "KINKED": ((0.6, 0.3),)}  # no kink
 
 
 @pytest.fixture
@@ -27,18 +28,19 @@ def fixed(monkeypatch):
     response._prior.cache_clear()
 
 
-def covariance(a, b, length, height):
+def covariance(a, b, length, height, kink=np.inf):
     d = np.sqrt(5) * np.abs(a[:, None] - b) / length
     basis = [np.vander(points - X.mean(), 3) for points in (a, b)]
-    return height**2 * (1 + d + d**2 / 3) * np.exp(-d) + response.TREND_SD**2 * basis[0] @ basis[1].T
+    smooth = height**2 * (1 + d + d**2 / 3) * np.exp(-d) + response.TREND_SD**2 * basis[0] @ basis[1].T
+    return smooth + response.KINK_SD**2 * np.outer(*(np.maximum(points - kink, 0) for points in (a, b)))
 
 
-def posterior(grid, x, y, variance, length, height):
+def posterior(grid, x, y, variance, *smoothness):
     """Mean and variance at ``grid`` given ``y`` at ``x``, and the evidence (Rasmussen & Williams 2006, algorithm 2.1)."""
-    total = covariance(x, x, length, height) + np.diag(variance)
-    across = covariance(grid, x, length, height)
+    total = covariance(x, x, *smoothness) + np.diag(variance)
+    across = covariance(grid, x, *smoothness)
     mean = across @ np.linalg.solve(total, y)
-    spread = np.diag(covariance(grid, grid, length, height) - across @ np.linalg.solve(total, across.T))
+    spread = np.diag(covariance(grid, grid, *smoothness) - across @ np.linalg.solve(total, across.T))
     evidence = stats.multivariate_normal(np.zeros(len(x)), total, allow_singular=True).logpdf(y)
     return mean, spread, evidence
 
@@ -53,7 +55,7 @@ def mixture(parts, weights):
 
 
 def test_one_length_height_and_noise_give_the_closed_form(fixed):
-    fixed(LENGTHS=(0.6,), HEIGHTS=(0.3,), CLIFF=0.0)
+    fixed(LENGTHS=(0.6,), HEIGHTS=(0.3,), CLIFF=0.0, **SMOOTH)
     drawn = response.draw(X, Y[None], np.full((1, 1, 6), 0.01), GRID, low=np.array([X[0]]), draws=6000)
     centre = np.median(Y)
     mean, variance, _ = posterior(GRID, X, Y - centre, np.full(6, 0.01), 0.6, 0.3)
@@ -70,7 +72,7 @@ def test_one_length_height_and_noise_give_the_closed_form(fixed):
 
 def test_lengths_heights_and_noises_are_weighted_by_their_evidence(fixed):
     lengths, heights, variances = (0.3, 2.4), (0.05, 0.8), np.array([[0.001] * 6, [0.3] * 6])
-    fixed(LENGTHS=lengths, HEIGHTS=heights, CLIFF=0.0)
+    fixed(LENGTHS=lengths, HEIGHTS=heights, CLIFF=0.0, KINK=1e-12, KINKED=((0.3, 0.05),))
     likely = np.array([0.2, 0.8])
     drawn = response.draw(X, Y[None], variances[None], GRID, low=np.array([X[0]]), likely_M=likely, draws=6000)
     parts, evidence = [], []
@@ -84,8 +86,28 @@ def test_lengths_heights_and_noises_are_weighted_by_their_evidence(fixed):
     np.testing.assert_allclose(drawn.curve[0].std(0), np.sqrt(variance), rtol=0.08)
 
 
+def test_kinks_are_weighted_by_their_evidence(fixed):
+    """Half of the curves have a kink a priori, anywhere on the grid; the reference has its own covariance for each place."""
+    lengths, heights = (0.6, 1.2), (0.1, 0.3)
+    fixed(LENGTHS=lengths, HEIGHTS=heights, CLIFF=0.0, KINK=0.5, KINKED=((1.2, 0.1),))
+    y, variance = np.array([1.4, 1.0, 0.6, 0.35, 0.0, 1.2]), np.full(6, 0.01)
+    drawn = response.draw(X, y[None], variance[None, None], GRID, low=np.array([X[0]]), draws=20_000)
+    kinks = GRID[1:-1]
+    smoothness = [*itertools.product(lengths, heights), *((1.2, 0.1, kink) for kink in kinks)]
+    parts, evidence = [], []
+    for one in smoothness:
+        mean, spread, found = posterior(GRID, X, y - np.median(y), variance, *one)
+        parts.append((mean, spread))
+        evidence.append(found + np.log(0.5 / (4 if len(one) == 2 else len(kinks))))
+    mean, spread, weights = mixture(parts, evidence)
+    assert 0.05 < weights[:4].sum() < 0.95, "the case is to tell something"
+    assert weights[4:].max() < 0.9
+    assert (np.abs(drawn.curve[0].mean(0) - mean - np.median(y)) < 5 * np.sqrt(spread / 20_000) + 1e-3).all()
+    np.testing.assert_allclose(drawn.curve[0].std(0), np.sqrt(spread), rtol=0.05)
+
+
 def test_the_place_of_the_cliff_is_weighted_by_what_each_place_predicts(fixed):
-    fixed(LENGTHS=(0.6,), HEIGHTS=(0.3,))
+    fixed(LENGTHS=(0.6,), HEIGHTS=(0.3,), **SMOOTH)
     y = np.array([1.3, 0.6, 0.15, 0.0, 0.35, 4.0])
     variance = np.full(6, 0.05)
     draws = 20_000

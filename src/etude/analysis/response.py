@@ -1,14 +1,15 @@
 """The rate-response curve: the final result over log η, with its uncertainty, and what follows from it.
 
 A quadratic trend plus a Gaussian process with a Matérn-5/2 kernel (Rasmussen & Williams 2006, sections 2.7 and 4.2.1),
-its hyper-parameters and the noise's scale weighted by their evidence. To the right of some tried rate there may be a
-cliff, beyond which the curve says nothing: where it stands is one more unknown, weighted like the others, so that a
-broken rate neither bends the curve nor goes unseen. Draws of the curve come by Matheron's rule (Wilson et al. 2020, arXiv
-2002.09309): a draw of the prior, moved by what it misses of the data.
+its hyper-parameters and the noise's scale weighted by their evidence. It may have a kink, where its slope changes at once,
+which no smooth curve follows. To the right of some tried rate there may be a cliff, beyond which the curve says nothing.
+Where they stand are unknowns, too, weighted like the others; so a broken rate neither bends the curve nor goes unseen.
+Draws of the curve come by Matheron's rule (Wilson et al. 2020, arXiv 2002.09309): a draw of the prior, moved by what it
+misses of the data.
 
 Everything here is on the even scale (`etude.analysis.scale`): lower is better. Many tables over the same rates are done
-at once, which is how the intervals are validated (docs/validation.md). N tables, R rates, G grid points, H
-hyper-parameters, M noise levels, D draws.
+at once, which is how the intervals are validated (docs/validation.md). N tables, R rates, G grid points, P = G + R of both,
+H hyper-parameters, K of them with a kink in one of C places, M noise levels, D draws.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from etude.analysis.values import Floats
 LENGTHS = (0.3, 0.6, 1.2, 2.4)  # decades
 HEIGHTS = (0.05, 0.12, 0.3, 0.8)  # of the span: how far the curve may leave its trend
 TREND_SD = 10.0  # of the span, for each coefficient of the quadratic: vague
+KINK = 0.1  # prior probability that there is a kink
+KINK_SD = 3.0  # spans a decade: by how much it changes the slope
+KINKED = ((0.6, 0.05), (1.2, 0.12))  # lengths and heights of a curve that has one: what it leaves to the smooth part
 CLIFF = 0.7  # prior probability that there is a cliff to the right of the best rate
 JUMP = 0.5  # spans from the second rate to the third that may be a cliff
 REACH = 2.0  # spans above the best rate, to its left, from where on a rate is too far off to bend the curve
@@ -111,25 +115,46 @@ def draw(
     used_NR = levels_NMR[:, 0] < IGNORED
     terms = -0.5 * z**2 - np.log(np.diagonal(lower, axis1=-2, axis2=-1)) - 0.5 * np.log(2 * np.pi)
     # The factor of the first rates is the first part of the factor of all: every place of the cliff for one price.
-    evidence = np.where(used_NR[:, None, None], terms, 0.0).cumsum(-1) + _cliffs(y_NR, used_NR)[:, None, None]
+    smooth = np.where(used_NR[:, None, None], terms, 0.0).cumsum(-1) + _cliffs(y_NR, used_NR)[:, None, None]
     if likely_M is not None:
-        evidence += np.log(likely_M)[:, None]
-    weight = np.exp(evidence - evidence.max((1, 2, 3), keepdims=True)).reshape(N, -1)
+        smooth += np.log(likely_M)[:, None]
+    K, C = len(prior.kinked), prior.bend.shape[1] - 1
+    gained = _kinks(lower[:, prior.kinked], z[:, prior.kinked], used_NR, prior.bend[G:, 1:])
+    kinked = smooth[:, prior.kinked, ..., None] + gained + np.log(KINK / (K * C))
+    evidence = np.concatenate([smooth.reshape(N, -1) + np.log((1 - KINK) / H), kinked.reshape(N, -1)], 1)
+    weight = np.exp(evidence - evidence.max(1, keepdims=True))
     cumulative = weight.cumsum(1) / weight.sum(1, keepdims=True)
     stratum = (np.arange(draws) + 0.5) / draws
     values, reach, taken = np.empty((N, draws, G + R)), np.empty((N, draws)), np.zeros((N, R))
     top = x[-1] if beyond is None else beyond
     for n in range(N):
         chosen = np.minimum(np.searchsorted(cumulative[n], stratum), weight.shape[1] - 1)
-        for k in np.unique(chosen):
-            d = np.flatnonzero(chosen == k)
-            h, m, last = np.unravel_index(k, (H, M, R))
+        is_kinked = chosen >= H * M * R
+        k, m_kinked, last_kinked, c = np.unravel_index(np.where(is_kinked, chosen - H * M * R, 0), (K, M, R, C))
+        h, m, last = np.unravel_index(np.where(is_kinked, 0, chosen), (H, M, R))
+        h_D, bend_D = np.where(is_kinked, prior.kinked[k], h), np.where(is_kinked, c + 1, 0)
+        m_D, last_D = np.where(is_kinked, m_kinked, m), np.where(is_kinked, last_kinked, last)
+        group = np.ravel_multi_index((is_kinked.astype(int), h_D, m_D, last_D), (2, H, M, R))
+        for one in np.unique(group):
+            d = np.flatnonzero(group == one)
+            _, h, m, last = np.unravel_index(one, (2, H, M, R))
             taken[n] += levels_NMR[n, m] * len(d) / draws
             known = slice(0, last + 1)
             f_PD = prior.rough[h][:, d] + prior.trend[:, d]
+            bend_PD = prior.bend[:, bend_D[d]] if is_kinked[d].any() else None
+            if bend_PD is not None:
+                f_PD += bend_PD * prior.slope[d]
             seen = f_PD[G:][known] + prior.noise[known][:, d] * np.sqrt(levels_NMR[n, m, known])[:, None]
-            pull = np.linalg.solve(total[n, h, m][known, known], y_NR[n][known, None] - seen)
-            values[n, d] = (f_PD + prior.covariance[h][:, known] @ pull).T
+            covariance, missed = total[n, h, m][known, known], y_NR[n][known, None] - seen
+            if bend_PD is None:
+                f_PD += prior.covariance[h][:, known] @ np.linalg.solve(covariance, missed)
+            else:  # the kink adds the outer product of its bend to the covariance (Sherman & Morrison)
+                bend = bend_PD[G:][known]
+                solved = np.linalg.solve(covariance, np.concatenate([missed, bend], 1))
+                pull, along = solved[:, : len(d)], solved[:, len(d) :]
+                pull = pull - along * ((bend * pull).sum(0) / (1 + (bend * along).sum(0)))
+                f_PD += prior.covariance[h][:, known] @ pull + bend_PD * (bend * pull).sum(0)
+            values[n, d] = f_PD.T
             end = x[last + 1] if last < R - 1 else top
             reach[n, d] = x[last] + prior.where[d] * (end - x[last])
     values += centre[:, :, None]
@@ -144,11 +169,16 @@ def draw(
 class _Prior:
     """Draws of the prior at P = G + R points.
 
-    ``covariance`` (H, P, R), ``rough`` H × (P, D), ``trend`` (P, D), ``noise`` (R, D), ``where`` (D,) a cliff is in its gap.
+    ``covariance`` (H, P, R) and ``rough`` H × (P, D), ``kinked`` (K,) the hyper-parameters that go with a kink, ``bend``
+    (P, 1 + C) what a kink adds with a slope of one standard deviation, first of all none, ``slope`` (D,), ``trend`` (P, D),
+    ``noise`` (R, D), ``where`` (D,) a cliff is in its gap.
     """
 
     covariance: Floats
     rough: list[Floats]
+    kinked: np.ndarray[Any, np.dtype[np.intp]]
+    bend: Floats
+    slope: Floats
     trend: Floats
     noise: Floats
     where: Floats
@@ -168,13 +198,27 @@ def _prior(x_bytes: bytes, grid_bytes: bytes, draws: int) -> _Prior:
         for height in HEIGHTS:
             covariance.append(height**2 * kernel[:, len(grid) :] + trend_cov)
             rough.append(height * shape)
+    kinks = grid[(grid > x[0]) & (grid < x[-1])]
     return _Prior(
         covariance=np.array(covariance),
         rough=rough,
+        kinked=np.array([LENGTHS.index(length) * len(HEIGHTS) + HEIGHTS.index(height) for length, height in KINKED]),
+        bend=np.hstack([np.zeros((len(at), 1)), KINK_SD * np.maximum(at[:, None] - kinks, 0.0)]),
         trend=TREND_SD * basis @ rng.standard_normal((3, draws)),
         noise=rng.standard_normal((len(x), draws)),
         where=rng.random(draws),
+        slope=rng.standard_normal(draws),
     )
+
+
+def _kinks(lower: Any, z: Floats, used_NR: np.ndarray[Any, Any], bend_RC: Floats) -> Floats:
+    """Return what the log evidence up to each rate gains by a kink in each place, (N, K, M, R, C): a rank-one update.
+
+    ``lower`` (N, K, M, R, R) are the factors of the covariance without it, ``z`` (N, K, M, R) the whitened results.
+    """
+    u = np.where(used_NR[:, None, None, :, None], np.linalg.solve(lower, bend_RC), 0.0)
+    length, along = (u * u).cumsum(-2), (u * z[..., None]).cumsum(-2)
+    return np.asarray(0.5 * along**2 / (1 + length) - 0.5 * np.log1p(length))
 
 
 def matern52(a: Floats, b: Floats, length: float) -> Floats:
