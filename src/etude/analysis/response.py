@@ -118,30 +118,21 @@ def draw(
     smooth = np.where(used_NR[:, None, None], terms, 0.0).cumsum(-1) + _cliffs(y_NR, used_NR)[:, None, None]
     if likely_M is not None:
         smooth += np.log(likely_M)[:, None]
-    K, C = len(prior.kinked), prior.bend.shape[1] - 1
-    gained = _kinks(lower[:, prior.kinked], z[:, prior.kinked], used_NR, prior.bend[G:, 1:])
-    kinked = smooth[:, prior.kinked, ..., None] + gained + np.log(KINK / (K * C))
-    evidence = np.concatenate([smooth.reshape(N, -1) + np.log((1 - KINK) / H), kinked.reshape(N, -1)], 1)
-    weight = np.exp(evidence - evidence.max(1, keepdims=True))
-    cumulative = weight.cumsum(1) / weight.sum(1, keepdims=True)
-    stratum = (np.arange(draws) + 0.5) / draws
+    gained = _kinks(lower[:, prior.kinked], z[:, prior.kinked], used_NR, prior.bend[G:])
+    kinked = smooth[:, prior.kinked, ..., None] + gained + np.log(KINK / (gained.shape[1] * gained.shape[-1]))
+    smooth += np.log((1 - KINK) / H)
     values, reach, taken = np.empty((N, draws, G + R)), np.empty((N, draws)), np.zeros((N, R))
     top = x[-1] if beyond is None else beyond
     for n in range(N):
-        chosen = np.minimum(np.searchsorted(cumulative[n], stratum), weight.shape[1] - 1)
-        is_kinked = chosen >= H * M * R
-        k, m_kinked, last_kinked, c = np.unravel_index(np.where(is_kinked, chosen - H * M * R, 0), (K, M, R, C))
-        h, m, last = np.unravel_index(np.where(is_kinked, 0, chosen), (H, M, R))
-        h_D, bend_D = np.where(is_kinked, prior.kinked[k], h), np.where(is_kinked, c + 1, 0)
-        m_D, last_D = np.where(is_kinked, m_kinked, m), np.where(is_kinked, last_kinked, last)
-        group = np.ravel_multi_index((is_kinked.astype(int), h_D, m_D, last_D), (2, H, M, R))
+        h_D, m_D, last_D, kink_D = _choose(smooth[n], kinked[n], prior.kinked, draws)
+        group = np.ravel_multi_index((kink_D >= 0, h_D, m_D, last_D), (2, H, M, R))
         for one in np.unique(group):
             d = np.flatnonzero(group == one)
-            _, h, m, last = np.unravel_index(one, (2, H, M, R))
+            h, m, last = h_D[d[0]], m_D[d[0]], last_D[d[0]]
             taken[n] += levels_NMR[n, m] * len(d) / draws
             known = slice(0, last + 1)
             f_PD = prior.rough[h][:, d] + prior.trend[:, d]
-            bend_PD = prior.bend[:, bend_D[d]] if is_kinked[d].any() else None
+            bend_PD = prior.bend[:, kink_D[d]] if kink_D[d[0]] >= 0 else None
             if bend_PD is not None:
                 f_PD += bend_PD * prior.slope[d]
             seen = f_PD[G:][known] + prior.noise[known][:, d] * np.sqrt(levels_NMR[n, m, known])[:, None]
@@ -169,9 +160,9 @@ def draw(
 class _Prior:
     """Draws of the prior at P = G + R points.
 
-    ``covariance`` (H, P, R) and ``rough`` H × (P, D), ``kinked`` (K,) the hyper-parameters that go with a kink, ``bend``
-    (P, 1 + C) what a kink adds with a slope of one standard deviation, first of all none, ``slope`` (D,), ``trend`` (P, D),
-    ``noise`` (R, D), ``where`` (D,) a cliff is in its gap.
+    ``covariance`` (H, P, R) and ``rough`` H × (P, D), ``kinked`` (K,) the hyper-parameters that go with a kink, ``bend`` (P, C)
+    what a kink adds that changes the slope by one standard deviation, ``slope`` (D,) by how many, ``trend`` (P, D), ``noise``
+    (R, D), ``where`` (D,) a cliff is in its gap.
     """
 
     covariance: Floats
@@ -203,12 +194,30 @@ def _prior(x_bytes: bytes, grid_bytes: bytes, draws: int) -> _Prior:
         covariance=np.array(covariance),
         rough=rough,
         kinked=np.array([LENGTHS.index(length) * len(HEIGHTS) + HEIGHTS.index(height) for length, height in KINKED]),
-        bend=np.hstack([np.zeros((len(at), 1)), KINK_SD * np.maximum(at[:, None] - kinks, 0.0)]),
+        bend=KINK_SD * np.maximum(at[:, None] - kinks, 0.0),
         trend=TREND_SD * basis @ rng.standard_normal((3, draws)),
         noise=rng.standard_normal((len(x), draws)),
         where=rng.random(draws),
         slope=rng.standard_normal(draws),
     )
+
+
+def _choose(
+    smooth: Floats, kinked: Floats, kinds: np.ndarray[Any, Any], draws: int
+) -> tuple[np.ndarray[Any, Any], ...]:
+    """Choose for each draw the hyper-parameters, the noise level, the last rate and the kink (or -1), by their evidence.
+
+    ``smooth`` (H, M, R) is that without a kink, ``kinked`` (K, M, R, C) with one, of the hyper-parameters ``kinds`` (K,).
+    """
+    evidence = np.concatenate([smooth.ravel(), kinked.ravel()])
+    cumulative = np.exp(evidence - evidence.max()).cumsum()
+    stratum = (np.arange(draws) + 0.5) / draws
+    chosen = np.minimum(np.searchsorted(cumulative / cumulative[-1], stratum), len(evidence) - 1)
+    has_kink = chosen >= smooth.size
+    without = np.unravel_index(np.where(has_kink, 0, chosen), smooth.shape)
+    k, m, last, kink = np.unravel_index(np.where(has_kink, chosen - smooth.size, 0), kinked.shape)
+    pairs = zip((kinds[k], m, last, kink), (*without, np.array(-1)), strict=True)
+    return tuple(np.where(has_kink, bent, smooth_one) for bent, smooth_one in pairs)
 
 
 def _kinks(lower: Any, z: Floats, used_NR: np.ndarray[Any, Any], bend_RC: Floats) -> Floats:
