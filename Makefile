@@ -8,8 +8,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 demo: .venv/etude  ## the reference study: table, verdicts and picture, about two minutes on two cores
 	$(BIN)/etude run mnist --out runs/mnist
 
-test: .venv/dev  ## the whole test suite
-	$(BIN)/python -m pytest -n logical --dist worksteal
+test: .venv/dev  ## the whole test suite; more workers than cores, because many tests wait for other processes
+	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist worksteal
 
 lint: .venv/dev  ## style, types, and the walls between the layers
 	$(BIN)/ruff check .
