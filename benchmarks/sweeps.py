@@ -6,7 +6,8 @@ read from ``--folder`` (tidy ``PROBLEM-OPTIMIZER.csv.gz``: lr, seed, epoch, trai
 where a run was no longer finite) and are not part of this repository; without the folder the script says so and ends.
 
 What it proves: that verdicts agree with the outcome. What would refute it: wrong words for more than 1 % (all are listed, with
-their numbers), another word than `undetermined` for any, and above all ``good`` said of a rate that diverged, which must never happen.
+their numbers), another word than `undetermined` for any, and above all ``good`` said of a rate that diverged, which must
+never happen.
 
 The rule, which sees final values only and was written down before etude's answers were looked at. *Progress* is the
 improvement of the objective from epoch 0 to the last, as a share of the best rate's; rates are judged by the mean over
