@@ -44,6 +44,19 @@ def test_the_interval_holds_the_optimum(seeds):
     assert held / 80 >= 0.9
 
 
+def test_the_interval_holds_an_optimum_where_two_lines_meet():
+    """It is narrower than the rates are apart; a smooth curve passes the kink and holds it in two thirds."""
+    rng, x = np.random.default_rng(4), np.linspace(-5, -1, 13)
+    at = rng.uniform(-4, -2, 80)
+    slope, steep = rng.uniform((0.2, 0.3), (1, 3), (80, 2)).T[..., None]
+    y = slope * np.maximum(at[:, None] - x, 0) + steep * np.maximum(x - at[:, None], 0)
+    noisy = y[..., None] + 0.03 * rng.normal(size=(*y.shape, 10))
+    ends = np.array([one.interval()[0] for one in made.conclude_all(made.tables(noisy, x))])
+    held = (ends[:, 0] <= at) & (at <= ends[:, 1])
+    assert held.mean() >= 0.9
+    assert np.diff(ends).mean() < 0.8 * (x[1] - x[0])
+
+
 def test_more_seeds_do_not_widen_the_interval():
     widths = []
     for seeds in (3, 6, 12):
