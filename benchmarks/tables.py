@@ -112,7 +112,9 @@ def choose(score_RS: NDArray[np.float64]) -> dict[str, Any]:
         "promised": answer.estimate.get("value"),
         "standard_error": answer.estimate.get("standard_error"),
         "provisional": answer.provisional,
-        "variance": None if made.noise.sd is None else (made.noise.sd / (1 - answer.estimate["own_mean"])) ** 2,
+        "variance": None
+        if made.noise.sd is None
+        else (made.noise.sd / max(1 - answer.estimate["own_mean"], LEAST)) ** 2,
     }
 
 
