@@ -139,7 +139,7 @@ def draw(
             covariance, missed = total[n, h, m][known, known], y_NR[n][known, None] - seen
             if bend_PD is None:
                 f_PD += prior.covariance[h][:, known] @ np.linalg.solve(covariance, missed)
-            else:  # the kink adds the outer product of its bend to the covariance (Sherman & Morrison)
+            else:  # the kink adds the outer product of its bend to the covariance (Sherman & Morrison 1950)
                 bend = bend_PD[G:][known]
                 solved = np.linalg.solve(covariance, np.concatenate([missed, bend], 1))
                 pull, along = solved[:, : len(d)], solved[:, len(d) :]
