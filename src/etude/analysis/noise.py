@@ -79,10 +79,10 @@ def measure_table(x: Floats, y_RS: Floats) -> Noise:
     count = have.sum(1).astype(float)
     R, n = len(x), int(have.sum())
     paired = (have.sum(0) >= 2) & (R > 1)
+    own_R = np.where(have, y_RS, 0.0).sum(1) / count
     if R == 0 or n == R:
-        mean = np.array([row[ok].mean() for row, ok in zip(y_RS, have, strict=True)])
         unknown = np.full(R, np.nan)
-        return Noise(x=x, mean=mean, variance=unknown, total=unknown, count=count, df=0.0)
+        return Noise(x=x, mean=own_R, variance=unknown, total=unknown, count=count, df=0.0)
     group_S = _groups(have, paired)
     mean_R, seed_S = _additive(y_RS, have, group_S)
     residual = np.where(have, y_RS - mean_R[:, None] - seed_S, 0.0)
@@ -91,11 +91,10 @@ def measure_table(x: Floats, y_RS: Floats) -> Noise:
     df = free - spent
     if df <= 0:  # all that the seeds scatter could be what they share
         seed_S, paired, spent = np.zeros_like(seed_S), np.zeros_like(paired), 0
-        mean_R = np.where(have, y_RS, 0.0).sum(1) / count
-        residual, df = np.where(have, y_RS - mean_R[:, None], 0.0), free
+        mean_R, residual, df = own_R, np.where(have, y_RS - own_R[:, None], 0.0), free
     squares = (residual**2).sum(1) * free / df
     # With what seeds share, and at each rate for itself: seeds share more where a model learns than where it hardly does.
-    whole = (np.where(have, y_RS - (np.where(have, y_RS, 0.0).sum(1) / count)[:, None], 0.0) ** 2).sum(1)
+    whole = (np.where(have, y_RS - own_R[:, None], 0.0) ** 2).sum(1)
     own_df = count - 1
     near = np.exp(-0.5 * ((x[:, None] - x) / NEIGHBOURHOOD) ** 2) + 1e-3
     variance, total = (
