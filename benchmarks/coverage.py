@@ -226,7 +226,9 @@ def page(rows: list[dict[str, str]]) -> list[str]:
     for kind, step in itertools.product(SHAPES, STEPS):
         of = {"shape": kind, "step": float(f"{step:.3f}")}
         pairs = [zip(taken("held", **of, seeds=n), taken("width", **of, seeds=n), strict=True) for n in SEEDS]
-        cells.append([kind, f"{step:.2f}", *(", ".join(f"{100 * h:.1f} / {w:.2f}" for h, w in pair) for pair in pairs)])
+        cells.append(
+            [kind, f"{step:.2f}", *(", ".join(f"{100 * h:.1f}\u00a0/\u00a0{w:.2f}" for h, w in pair) for pair in pairs)]
+        )
     lines += fragment.table(["shape", "step", *(f"{n} seed{'s' * (n > 1)}" for n in SEEDS)], cells)
     lines += ["", "## The part of the draws that makes the interval", "",
               f"etude takes the central {100 * PART:.3g} %, with one seed {100 * PART_AT_ONE_SEED:.3g} %. Of the cells whose "
