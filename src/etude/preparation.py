@@ -166,7 +166,11 @@ def prepare(
             identity.check_same(directory, stored.identity, identified)
         seeds = {seed: rehearsal.fingerprint(setup, trial) for seed, trial in by_seed.items()}
         if stored is not None:
-            identity.check_fingerprints(directory, stored.seeds, seeds)
+            before = stored.environments[-1].get("device", device) if stored.environments else device
+            same_device = before.partition(":")[0] == device.partition(":")[0]
+            identity.check_fingerprints(
+                directory, stored.seeds, seeds, coarse=study.recipe.precision == "bf16" or not same_device
+            )
         requests = [] if epochs is not None else _requests(study, stored, setup, carry)
         to_train = [request.trial for request in requests] if epochs is None else trials
         seen = rehearsal.rehearse(setup, to_train[0], list(reading.batches)) if to_train else None
@@ -308,6 +312,11 @@ def _with_layout(setup: Setup, trial: Trial, batch: Tree) -> Setup:
 
 def _notices(prepared: Prepared) -> list[str]:
     notices = []
+    if prepared.rehearsal is not None and not prepared.rehearsal.repeats:
+        notices.append(
+            f"On {prepared.setup.device} the same steps do not give the same bits twice (some of this model's operations add up "
+            "in another order every time): curves repeat within noise."
+        )
     if prepared.stored is not None and prepared.stored.environments and prepared.rehearsal is not None:
         before, now = prepared.stored.environments[-1], prepared.environment()
         changed = [

@@ -312,8 +312,8 @@ def test_plans_say_why():
         plan.check("process", None)
     with pytest.raises(etude.errors.SpecError, match="workers: expected at least 1, got 0"):
         plan.check("auto", 0)
-    with pytest.raises(etude.errors.SpecError, match="'processes' is for the CPU"):
-        plan.choose("processes", None, "cuda", n_trials=3, seconds=1)
+    on_gpu = plan.choose("processes", 3, "cuda", n_trials=3, seconds=1)
+    assert str(on_gpu) == "processes × 3, 1 thread each, cuda"
 
 
 def test_shared_memory_is_gone_with_its_processes(setup):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from etude.errors import MismatchError
-from etude.spec.identity import check_same, identify
+from etude.spec.identity import check_fingerprints, check_same, identify
 from etude.spec.recipe import Recipe
 from etude.spec.study import Study
 
@@ -65,3 +65,14 @@ def test_a_function_is_the_same_by_its_name_and_its_factors():
 def test_a_run_without_a_recipe_is_compared_as_it_is():
     made = {**identity(), "recipe": {}}
     check_same(HERE, made, made)
+
+
+def test_the_first_loss_may_differ_more_where_it_was_computed_otherwise(tmp_path):
+    stored, asked = {0: ("weights", 2.302955)}, {0: ("weights", 2.303955)}  # the MNIST net in bfloat16, CPU and H100
+    with pytest.raises(MismatchError, match=r"the first loss was 2\.30295"):
+        check_fingerprints(tmp_path, stored, asked)
+    check_fingerprints(tmp_path, stored, asked, coarse=True)
+    with pytest.raises(MismatchError, match="other weights"):
+        check_fingerprints(tmp_path, stored, {0: ("others", 2.302955)}, coarse=True)
+    with pytest.raises(MismatchError, match="the first loss"):
+        check_fingerprints(tmp_path, stored, {0: ("weights", 2.35)}, coarse=True)

@@ -198,3 +198,9 @@ def test_pooling_before_relu_is_the_articles_network_to_the_last_bit():
         assert torch.equal(*losses)
         for one, other in zip(ours.parameters(), article.parameters(), strict=True):
             assert torch.equal(one.grad, other.grad)
+
+
+def test_built_in_tasks_name_no_place_where_they_were_made(tiny_task):
+    made = tasks.make("digits", {})
+    assert made.made_at == made.private(torch.device("cpu")).made_at == ""
+    assert "conftest.py, line" in tiny_task.made_at

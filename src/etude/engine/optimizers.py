@@ -205,15 +205,20 @@ def restore(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Put back what ``optimizer.state_dict()`` returned, bit for bit.
 
     `load_state_dict` casts state to its parameter's type, which changes what NAdam and ASGD keep in single precision beside
-    weights in another.
+    weights in another; and moves it to its parameter's device, where each step would wait for what NAdam keeps on the CPU.
     """
+    tensors = [kept for of in saved["state"].values() for kept in of.values() if isinstance(kept, Tensor)]
+    moved = all(kept.is_cpu for kept in tensors)  # the trial was on the CPU, wherever it is now
     optimizer.load_state_dict(saved)
     for live_group, group in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         for parameter, key in zip(live_group["params"], group["params"], strict=True):
             for name, kept in saved["state"].get(key, {}).items():
                 live = optimizer.state[parameter].get(name)
-                if isinstance(kept, Tensor) and isinstance(live, Tensor) and live.dtype != kept.dtype:
-                    optimizer.state[parameter][name] = kept.clone()
+                if not isinstance(kept, Tensor) or not isinstance(live, Tensor):
+                    continue
+                device = live.device if moved else kept.device
+                if live.dtype != kept.dtype or live.device != device:
+                    optimizer.state[parameter][name] = kept.to(device, copy=True)
 
 
 def has_modes(optimizer: Optimizer) -> bool:

@@ -1,4 +1,4 @@
-"""Seeds every generator that a training step may draw from, and leaves the caller's generators as they were."""
+"""Seeds every generator that a training step may draw from, and leaves the caller's settings as they were."""
 
 from __future__ import annotations
 
@@ -22,9 +22,17 @@ def seed_all(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def caller_undisturbed(device: torch.device) -> Iterator[None]:
-    """Put the global generators back to where the caller had them."""
+    """Put the global generators back to where the caller had them; on CUDA, have cuDNN repeat itself meanwhile.
+
+    By default it may take algorithms that add up in another order every time, so that two runs of a convolution differ in
+    their last bits, and a trial that was stopped differs from one that was not.
+    """
     of_random, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     of_cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    cudnn = torch.backends.cudnn
+    of_cudnn = cudnn.deterministic, cudnn.benchmark
+    if device.type == "cuda":
+        cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
@@ -33,3 +41,4 @@ def caller_undisturbed(device: torch.device) -> Iterator[None]:
         torch.set_rng_state(of_torch)
         if of_cuda is not None:
             torch.cuda.set_rng_state(of_cuda, device)
+            cudnn.deterministic, cudnn.benchmark = of_cudnn

@@ -59,6 +59,10 @@ class Setup:
     resume: Literal["exact", "by epoch", "from the start"] = "exact"
     best: tuple[str, str] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the data on the device behind: another process moves its own there."""
+        return {name: value for name, value in vars(self).items() if name != "data"}
+
     @property
     def batch_size(self) -> int:
         """Examples in a batch that is made here; 1 where the data make their own."""

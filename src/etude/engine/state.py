@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,9 +37,15 @@ def pack(state: State, *, verify: bool) -> bytes:
 
 
 def unpack(packed: bytes, device: torch.device) -> State:
-    """Return the state. Raises `StoreError` for bytes that are no checkpoint."""
+    """Return the state, what lay on the CPU there and the rest on ``device``. Raises `StoreError` for no checkpoint."""
+
+    restored: Callable[[Any, str], Any] = torch.serialization.default_restore_location
+
+    def placed(storage: Any, location: str) -> Any:
+        return None if location == "cpu" else restored(storage, str(device))
+
     try:
-        state = torch.load(io.BytesIO(packed), map_location=device, weights_only=True)
+        state = torch.load(io.BytesIO(packed), map_location=placed, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise StoreError(f"a checkpoint cannot be read ({reason}); it is truncated or corrupt") from None

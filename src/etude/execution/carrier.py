@@ -79,7 +79,7 @@ class Carrier:
         return session
 
 
-def failure_of(error: Exception, made_at: str = "") -> Failure:
+def failure_of(error: Exception, made_at: str | None = None) -> Failure:
     """Describe an exception in one line, and keep its traceback.
 
     The line has the notes that the engine gave it, and the innermost place in the user's code, or where the task was made

@@ -80,12 +80,10 @@ def choose(
     ``n_trials`` is then how many there may be.
     """
     available = cores()
-    if device != "cpu":
-        chosen, reason = "inline", f"the trials share the device {device}"
-        if executor == "processes":
-            raise SpecError(f"executor: 'processes' is for the CPU, and the device is {device}; use inline")
-    elif executor != "auto":
+    if executor != "auto":
         chosen, reason = executor, "as asked"
+    elif device != "cpu":
+        chosen, reason = "inline", f"the trials share the device {device}"
     elif timed:
         chosen, reason = "processes", "what hangs or is out of time can be ended"
     elif n_trials == 1:

@@ -6,8 +6,9 @@ All data have the shape of `Data`: batches whose order is counted from (seed, ep
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from etude.errors import SpecError
 from etude.tasks import tree
 from etude.tasks.tree import Tree
 
+MOST_OF_FREE = 0.5  # of a GPU's memory: the rest is for models, their gradients and what they compute
 # Seeds all generators before batch i of an epoch is read; None is the epoch as a whole. Returns the seed.
 Reseed = Callable[[int | None], int]
 
@@ -81,6 +83,7 @@ class Resident:
     inputs: Tree
     targets: Tree = None
     prepare: Callable[[Tree], Tree] | None = None
+    device: torch.device | None = None  # where batches go, if not all of it fits there
 
     seekable = is_still = True
 
@@ -122,12 +125,12 @@ class Resident:
             yield self._batch(slice(begin, end)), end - begin
 
     def _batch(self, index_B: Tensor | slice) -> Tree:
-        inputs = tree.map_tensors(self.inputs, lambda column: column[index_B])
+        inputs, targets = tree.map_tensors((self.inputs, self.targets), lambda column: column[index_B])
+        if self.device is not None:
+            inputs, targets = tree.to_device((inputs, targets), self.device)
         if self.prepare is not None:
             inputs = self.prepare(inputs)
-        if self.targets is None:
-            return inputs
-        return inputs, tree.map_tensors(self.targets, lambda column: column[index_B])
+        return inputs if self.targets is None else (inputs, targets)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Resident:
         """Return the same with ``change`` done to each column."""
@@ -139,8 +142,10 @@ class Resident:
         return self.map(lambda column: column[kept]), self.map(lambda column: column[held])
 
     def to(self, device: torch.device) -> Resident:
-        """Return the same data on ``device``."""
-        return self.map(lambda column: column.to(device))
+        """Return the same data on ``device``, or the same with its batches there, where half of what is free would not do."""
+        if self.n_bytes <= MOST_OF_FREE * _free_bytes(device):
+            return self.map(lambda column: column.to(device))
+        return replace(self, device=device)
 
     def digest(self) -> str:
         """Return a digest of all values, shapes and types: another file or another preprocessing is noticed."""
@@ -172,6 +177,10 @@ class Resident:
         if not shapes[0][0]:
             raise SpecError(f"{field}: expected at least one example, got none")
         return self
+
+
+def _free_bytes(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
 
 
 def as_data(data: Any, field: str) -> Data:

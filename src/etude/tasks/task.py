@@ -64,8 +64,8 @@ class Task:
     parameters: Callable[[Any], Iterable[Any]] | None = None
     test: Any = None
     name: str = ""
-    # Where it was made, for messages: "study.py, line 12".
-    made_at: str = field(default="", repr=False, compare=False)
+    # Where it was made, for messages: "study.py, line 12"; nothing for a built-in one.
+    made_at: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for what in ("model", "loss", "step", "evaluate", "parameters"):
@@ -92,7 +92,7 @@ class Task:
             if split != "test" or self.test is not None:
                 object.__setattr__(self, split, as_data(getattr(self, split), f"task.{split}"))
         object.__setattr__(self, "name", self.name or _name_of(self.model))
-        object.__setattr__(self, "made_at", self.made_at or _caller())
+        object.__setattr__(self, "made_at", _caller() if self.made_at is None else self.made_at)
 
     @property
     def batch_size(self) -> int | None:
@@ -166,11 +166,11 @@ def _name_of(factory: object) -> str:
 
 
 def _caller() -> str:
-    """Return the place outside this package that the task is made at, or nothing."""
+    """Return the place that the task is made at; nothing where that is in this package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if path != "<string>" and not path.startswith(_PACKAGE):
-            return f"{path}, line {frame.f_lineno}"
+        if path not in ("<string>", __file__):  # the first is what `dataclass` wrote
+            return "" if path.startswith(_PACKAGE) else f"{path}, line {frame.f_lineno}"
         frame = frame.f_back
     return ""
