@@ -405,7 +405,9 @@ def test_the_plateau_ends_where_rates_were_trained_to_the_end():
     ("losses", "words"),
     [
         ([2.3, 0.9, 0.5, 0.35, 0.3, 0.3, 0.3], "Settled at"),
-        ([2.3, 0.9, 0.5, 0.35, 0.3, 0.3, 0.4], "Ended at"),
+        ([2.3, 0.9, 0.5, 0.35, 0.3, 0.3, 0.4], "Fell back by 0.10 between two evaluations and ended at 0.4"),
+        ([2.3, 0.9, 0.5, 0.3, 0.4, 0.4, 0.4], "Fell back by 0.10 between two evaluations and ended at 0.4"),
+        ([2.3, 0.9, 0.5, 0.35, 0.3, 0.3, 0.306], "Ended at"),
         ([2.3, 2.0, 1.7, 1.4, 1.1, 0.8, 0.5], "Still improving"),
     ],
 )

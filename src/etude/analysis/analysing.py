@@ -33,7 +33,7 @@ from etude.analysis.values import (
 )
 from etude.notation import rate_text
 
-VERSION = "9"
+VERSION = "10"
 LARGEST = 1e60  # of a metric: beyond it squares overflow
 
 

@@ -87,6 +87,11 @@ class RateEvidence:
         return math.isfinite(self.last_change_error) and self.last_change > max(0.0, 2 * self.last_change_error)
 
     @property
+    def fell_back(self) -> bool:
+        """Whether a setback of its one seed is a quarter or more of what it is short of the best."""
+        return self.n_scored == 1 and self.setback >= 0.25 * self.gap > 0
+
+    @property
     def settled(self) -> bool:
         """Whether the last interval changed the objective by no more than its noise, as far as that is known."""
         return abs(self.last_change) <= 2 * self.last_change_error
@@ -123,6 +128,7 @@ TABLE: Templates = (
     (lambda e: e.verdict == "unstable" and e.setback > 0, "Restless: fell back by {setback} between two evaluations and ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "unstable", "Restless: its training loss rose again and again; it ended at {mean}, {gap} short of the best."),
     (lambda e: e.verdict == "too high" and e.unit != "" and e.still_improving, "Still improving at the end: {mean}{after}, {gap} short of the best, which is a lower rate."),
+    (lambda e: e.verdict == "too high" and e.unit != "" and e.fell_back, "Fell back by {setback} between two evaluations and ended at {mean}{after}, {gap} short of the best."),
     (lambda e: e.verdict == "too high" and e.unit != "" and e.settled, "Settled at {mean}{after}, {gap} short of the best."),
     (lambda e: e.verdict == "too high" and e.unit != "", "Ended at {mean}{after}, {gap} short of the best."),
     (lambda e: e.verdict == "too high", "{mean}, {gap} short of the best, which is a lower rate."),
