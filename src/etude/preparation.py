@@ -166,11 +166,9 @@ def prepare(
             identity.check_same(directory, stored.identity, identified)
         seeds = {seed: rehearsal.fingerprint(setup, trial) for seed, trial in by_seed.items()}
         if stored is not None:
-            before = stored.environments[-1].get("device", device) if stored.environments else device
-            same_device = before.partition(":")[0] == device.partition(":")[0]
-            identity.check_fingerprints(
-                directory, stored.seeds, seeds, coarse=study.recipe.precision == "bf16" or not same_device
-            )
+            kinds = {of.get("device", device).partition(":")[0] for of in [*stored.environments, {"device": device}]}
+            otherwise = study.recipe.precision == "bf16" or len(kinds) > 1
+            identity.check_fingerprints(directory, stored.seeds, seeds, coarse=otherwise)
         requests = [] if epochs is not None else _requests(study, stored, setup, carry)
         to_train = [request.trial for request in requests] if epochs is None else trials
         seen = rehearsal.rehearse(setup, to_train[0], list(reading.batches)) if to_train else None

@@ -208,7 +208,7 @@ def restore(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     weights in another; and moves it to its parameter's device, where each step would wait for what NAdam keeps on the CPU.
     """
     tensors = [kept for of in saved["state"].values() for kept in of.values() if isinstance(kept, Tensor)]
-    moved = all(kept.is_cpu for kept in tensors)  # the trial was on the CPU, wherever it is now
+    from_cpu = all(kept.is_cpu for kept in tensors)
     optimizer.load_state_dict(saved)
     for live_group, group in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         for parameter, key in zip(live_group["params"], group["params"], strict=True):
@@ -216,7 +216,7 @@ def restore(optimizer: Optimizer, saved: dict[str, Any]) -> None:
                 live = optimizer.state[parameter].get(name)
                 if not isinstance(kept, Tensor) or not isinstance(live, Tensor):
                     continue
-                device = live.device if moved else kept.device
+                device = live.device if from_cpu else kept.device
                 if live.dtype != kept.dtype or live.device != device:
                     optimizer.state[parameter][name] = kept.to(device, copy=True)
 
