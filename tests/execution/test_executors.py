@@ -17,7 +17,7 @@ import etude
 import programs
 from etude.engine.session import Session, Setup
 from etude.errors import TrainingError
-from etude.execution import plan, sharing
+from etude.execution import plan, processes, sharing
 from etude.execution.carrier import Slice
 from etude.execution.inline import Inline
 from etude.execution.processes import Processes
@@ -81,6 +81,19 @@ def test_inline_and_processes_give_the_reference_loops_bits(setup):
     finally:
         executor.close()
     assert not [pid for pid in workers_of(executor) if psutil.pid_exists(pid)]
+
+
+def test_workers_that_are_spawned_as_elsewhere_than_on_linux_give_the_same_bits(setup, monkeypatch):
+    monkeypatch.setattr(processes, "METHOD", "spawn")
+    expected = Session.open(setup, TRIAL).run(21)
+    executor = Processes(setup, workers=1, threads=1)
+    try:
+        executor.submit(piece(until=21))
+        (outcome,) = executor.wait()
+    finally:
+        executor.close()
+    np.testing.assert_array_equal(outcome.history.loss, expected.loss)
+    assert outcome.history.evaluations == expected.evaluations
 
 
 def test_a_paused_trial_goes_on_from_where_its_worker_holds_it_and_gets_its_further_evaluations(setup):
