@@ -383,7 +383,8 @@ def test_a_holdout_chooses_and_the_test_set_is_evaluated_once_for_the_recommende
     assert {key: len(found) for key, found in tests.items()} == {(1e-3, 0): 0, (1e-3, 1): 0, (1e-2, 0): 1, (1e-2, 1): 1}
     again = etude_command(*words)
     assert [line for line in lines(again.out) if line.startswith("On the test set")] == told
-    assert {(t.lr, t.seed): t.tests for t in store.read(tmp_path / "runs" / "digits").trials} == tests
+    now = {(t.lr, t.seed): t.tests for t in store.read(tmp_path / "runs" / "digits").trials}
+    assert repr(now) == repr(tests), "their training loss is NaN, which equals nothing"
 
 
 def test_without_a_holdout_there_is_no_test_set(etude_command, digits_run):
