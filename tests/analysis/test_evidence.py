@@ -204,6 +204,21 @@ def test_a_failed_trial_says_what_its_code_raised_and_costs_its_rate_nothing():
     assert found.rates[0].verdict == "undetermined"
 
 
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("hung: step 9 was not done after 60 s", "It hung: step 9 was not done after 60 s."),
+        ("memory: its process held 900 MiB; it was ended", "Its process held 900 MiB; it was ended."),
+        ("its worker process died 3 times", "Its worker process died 3 times."),
+        ("ValueError: its worker process died", "Its code raised: ValueError: its worker process died"),
+    ],
+)
+def test_only_what_the_code_raised_is_said_to_be_raised(failure, words):
+    curves = study(made.parabola, X, 1, 0.02)
+    lost = dataclasses.replace(made.diverged(10.0), status="failed", failure=failure)
+    assert judge([*curves, lost]).rates[-1].reason == words
+
+
 # Curves of which nothing was recorded before training.
 
 

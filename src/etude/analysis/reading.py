@@ -97,10 +97,12 @@ class RateEvidence:
         return abs(self.last_change) <= 2 * self.last_change_error
 
 
+ENDED = ("memory: ", "its worker process died")  # how a failure begins that the task's code did not raise
 Templates = tuple[tuple[Callable[[RateEvidence], bool], str], ...]
 
 TABLE: Templates = (
     (lambda e: e.n_failed > 0 and e.n_scored == 0 and (e.failure or "").startswith("hung"), "It {failure}{of_failed}."),
+    (lambda e: e.n_failed > 0 and e.n_scored == 0 and (e.failure or "").startswith(ENDED), "{ended}{of_failed}."),
     (lambda e: e.n_failed > 0 and e.n_scored == 0, "Its code raised{of_failed}: {failure}"),
     (lambda e: e.verdict == "diverged" and e.n_diverged > 0, "The loss stopped being finite{at_step}{of_diverged}."),
     (lambda e: e.verdict == "diverged" and e.n_collapsed > 0, "Moved, and ended no better than it started{of_collapsed}: {mean_all}{after}."),
@@ -156,6 +158,7 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
         of_collapsed=_of(e.n_collapsed, e.n_trials),
         of_failed=_of(e.n_failed, e.n_trials),
         failure=e.failure,
+        ended=_upper((e.failure or "").removeprefix(ENDED[0])),
         n_lost=e.n_lost,
         n_outlying=e.n_outlying,
         n_stalled=e.n_stalled,
@@ -179,6 +182,10 @@ def sentence(e: RateEvidence, scale: Scale) -> str:
     if judged > 1 and e.verdict in AGREED and e.some_learned:
         text += f" {e.n_agree} of {judged} seeds agree."
     return text
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _at(e: RateEvidence) -> str:
